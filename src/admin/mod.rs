@@ -1,0 +1,1 @@
+//! Four-letter words and metrics: reads a status handle and changes nothing.

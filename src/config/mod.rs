@@ -1,0 +1,1 @@
+//! zoo.cfg, properties and command line → one typed, checked configuration; each default with its reason.

@@ -1,0 +1,1 @@
+//! Sockets: client listeners and frames. Bytes, not meaning.

@@ -1,0 +1,1 @@
+//! Assembly: start and stop order, driver, applier, one session pipeline per connection.
