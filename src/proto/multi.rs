@@ -1,0 +1,166 @@
+//! The framing of multi and multiRead: each operation behind a header, a last header that says done.
+//!
+//! Source: Apache's `MultiOperationRecord` and `MultiResponse`. A kind of operation that does not belong into the multi
+//! makes the whole request malformed, as in 3.9 (3.8 gave that operation an error of its own).
+
+use super::jute::{Decoder, Encode, Malformed};
+use super::request::{CreateMode, CreateRequest, OpCode, PathVersion, PathWatch, SetDataRequest, Write};
+use bytes::BytesMut;
+
+/// Header of an operation's result that is an error.
+const ERROR_RESULT: i32 = -1;
+
+/// Several writes, all or none. May be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MultiRequest {
+    /// create of every kind, delete, setData and check only.
+    pub operations: Vec<Write>,
+}
+
+/// One read of a multiRead. Its watch flag is ignored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadOperation {
+    /// getData.
+    GetData(PathWatch),
+    /// getChildren.
+    GetChildren(PathWatch),
+}
+
+/// Several reads, each answered for itself. May be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MultiReadRequest {
+    /// The reads.
+    pub operations: Vec<ReadOperation>,
+}
+
+/// What stands before each operation and each result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MultiHeader {
+    /// The op code of the operation or result; -1 for errors and at the end.
+    pub op: i32,
+    /// Whether this is the end.
+    pub done: bool,
+    /// The result's error code; -1 in requests.
+    pub error: i32,
+}
+
+impl MultiHeader {
+    /// Bytes on the wire, always.
+    pub const BYTES: usize = 9;
+    /// The last header.
+    pub const END: MultiHeader = MultiHeader {
+        op: -1,
+        done: true,
+        error: -1,
+    };
+
+    /// The header of a result without an error.
+    pub fn result(op: OpCode) -> MultiHeader {
+        MultiHeader {
+            op: op.to_wire(),
+            done: false,
+            error: 0,
+        }
+    }
+
+    /// The header of a result that is an error; its body is the code again.
+    pub fn error(code: i32) -> MultiHeader {
+        MultiHeader {
+            op: ERROR_RESULT,
+            done: false,
+            error: code,
+        }
+    }
+
+    /// Reads one.
+    pub fn decode(decoder: &mut Decoder<'_>) -> Result<MultiHeader, Malformed> {
+        Ok(MultiHeader {
+            op: decoder.int()?,
+            done: decoder.bool()?,
+            error: decoder.int()?,
+        })
+    }
+
+    /// Writes it.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.put_int(self.op);
+        out.put_bool(self.done);
+        out.put_int(self.error);
+    }
+}
+
+/// Reads operations until the last header. The loop is bounded by the frame: each turn reads at least a header.
+fn decode_operations<T>(
+    decoder: &mut Decoder<'_>,
+    mut operation: impl FnMut(i32, &mut Decoder<'_>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let mut operations = Vec::new();
+    loop {
+        let header = MultiHeader::decode(decoder)?;
+        if header.done {
+            return Ok(operations);
+        }
+        operations.push(operation(header.op, decoder)?);
+    }
+}
+
+fn encode_operation(op: OpCode, out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
+    MultiHeader {
+        op: op.to_wire(),
+        done: false,
+        error: -1,
+    }
+    .encode(out);
+    body(out);
+}
+
+impl MultiRequest {
+    /// Reads one.
+    pub fn decode(decoder: &mut Decoder<'_>) -> Result<MultiRequest, Malformed> {
+        let operations = decode_operations(decoder, |op, decoder| {
+            Ok(match OpCode::from_wire(op) {
+                Some(op @ (OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl)) => {
+                    let body = CreateRequest::decode(op, decoder)?;
+                    CreateMode::from_flags(body.flags).ok_or(Malformed::UnknownKind)?;
+                    Write::Create(op, body)
+                }
+                Some(OpCode::Delete) => Write::Delete(PathVersion::decode(decoder)?),
+                Some(OpCode::SetData) => Write::SetData(SetDataRequest::decode(decoder)?),
+                Some(OpCode::Check) => Write::Check(PathVersion::decode(decoder)?),
+                _ => return Err(Malformed::UnknownKind),
+            })
+        })?;
+        Ok(MultiRequest { operations })
+    }
+
+    /// Writes it.
+    pub fn encode(&self, out: &mut BytesMut) {
+        for operation in &self.operations {
+            encode_operation(operation.op(), out, |out| operation.encode(out));
+        }
+        MultiHeader::END.encode(out);
+    }
+}
+
+impl MultiReadRequest {
+    /// Reads one.
+    pub fn decode(decoder: &mut Decoder<'_>) -> Result<MultiReadRequest, Malformed> {
+        let operations = decode_operations(decoder, |op, decoder| match OpCode::from_wire(op) {
+            Some(OpCode::GetData) => PathWatch::decode(decoder).map(ReadOperation::GetData),
+            Some(OpCode::GetChildren) => PathWatch::decode(decoder).map(ReadOperation::GetChildren),
+            _ => Err(Malformed::UnknownKind),
+        })?;
+        Ok(MultiReadRequest { operations })
+    }
+
+    /// Writes it.
+    pub fn encode(&self, out: &mut BytesMut) {
+        for operation in &self.operations {
+            match operation {
+                ReadOperation::GetData(body) => encode_operation(OpCode::GetData, out, |out| body.encode(out)),
+                ReadOperation::GetChildren(body) => encode_operation(OpCode::GetChildren, out, |out| body.encode(out)),
+            }
+        }
+        MultiHeader::END.encode(out);
+    }
+}
