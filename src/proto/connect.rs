@@ -56,13 +56,13 @@ impl ConnectRequest {
 
     /// Writes it.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_int(self.protocol_version);
-        out.put_long(self.last_zxid_seen.0);
-        out.put_int(self.timeout_ms);
-        out.put_long(self.session.0);
-        out.put_buffer(self.password.as_deref());
+        out.write_int(self.protocol_version);
+        out.write_long(self.last_zxid_seen.0);
+        out.write_int(self.timeout_ms);
+        out.write_long(self.session.0);
+        out.write_buffer(self.password.as_deref());
         if let Some(read_only) = self.read_only {
-            out.put_bool(read_only);
+            out.write_bool(read_only);
         }
     }
 }
@@ -81,13 +81,13 @@ impl ConnectResponse {
     /// Appends the whole frame, length included.
     pub fn encode_frame(&self, out: &mut BytesMut) {
         let flag_bytes = usize::from(self.read_only.is_some());
-        out.put_count(4 + 4 + 8 + 4 + PASSWORD_BYTES + flag_bytes);
-        out.put_int(0);
-        out.put_int(self.timeout_ms);
-        out.put_long(self.session.0);
-        out.put_buffer(Some(&self.password));
+        out.write_count(4 + 4 + 8 + 4 + PASSWORD_BYTES + flag_bytes);
+        out.write_int(0);
+        out.write_int(self.timeout_ms);
+        out.write_long(self.session.0);
+        out.write_buffer(Some(&self.password));
         if let Some(read_only) = self.read_only {
-            out.put_bool(read_only);
+            out.write_bool(read_only);
         }
     }
 }

@@ -41,15 +41,15 @@ impl WatchEvent {
 
     /// Appends the whole frame to `out`.
     pub fn encode_frame(&self, zxid: Zxid, out: &mut BytesMut) {
-        out.put_count(ReplyHeader::BYTES + 12 + self.path.len());
+        out.write_count(ReplyHeader::BYTES + 12 + self.path.len());
         ReplyHeader {
             xid: Xid::EVENT,
             zxid,
             error: None,
         }
         .encode(out);
-        out.put_int(self.kind as i32);
-        out.put_int(STATE_SYNC_CONNECTED);
-        out.put_text(&self.path);
+        out.write_int(self.kind as i32);
+        out.write_int(STATE_SYNC_CONNECTED);
+        out.write_text(&self.path);
     }
 }

@@ -205,42 +205,42 @@ impl<'a> Decoder<'a> {
 /// Writes jute values at the end of a buffer.
 pub trait Encode {
     /// A bool: one byte.
-    fn put_bool(&mut self, value: bool);
+    fn write_bool(&mut self, value: bool);
     /// A 32-bit number.
-    fn put_int(&mut self, value: i32);
+    fn write_int(&mut self, value: i32);
     /// A 64-bit number.
-    fn put_long(&mut self, value: i64);
+    fn write_long(&mut self, value: i64);
     /// A buffer; `None` is null.
-    fn put_buffer(&mut self, value: Option<&[u8]>);
+    fn write_buffer(&mut self, value: Option<&[u8]>);
     /// A string.
-    fn put_text(&mut self, value: &str);
+    fn write_text(&mut self, value: &str);
     /// The count in front of a vector's elements.
-    fn put_count(&mut self, count: usize);
+    fn write_count(&mut self, count: usize);
 }
 
 impl Encode for BytesMut {
-    fn put_bool(&mut self, value: bool) {
+    fn write_bool(&mut self, value: bool) {
         self.put_u8(u8::from(value));
     }
-    fn put_int(&mut self, value: i32) {
+    fn write_int(&mut self, value: i32) {
         self.put_i32(value);
     }
-    fn put_long(&mut self, value: i64) {
+    fn write_long(&mut self, value: i64) {
         self.put_i64(value);
     }
-    fn put_buffer(&mut self, value: Option<&[u8]>) {
+    fn write_buffer(&mut self, value: Option<&[u8]>) {
         match value {
             None => self.put_i32(-1),
             Some(bytes) => {
-                self.put_count(bytes.len());
+                self.write_count(bytes.len());
                 self.put_slice(bytes);
             }
         }
     }
-    fn put_text(&mut self, value: &str) {
-        self.put_buffer(Some(value.as_bytes()));
+    fn write_text(&mut self, value: &str) {
+        self.write_buffer(Some(value.as_bytes()));
     }
-    fn put_count(&mut self, count: usize) {
+    fn write_count(&mut self, count: usize) {
         // A length beyond 31 bits cannot be said on this wire. Requests are limited to megabytes, and a listing of so
         // many names is beyond what any client reads.
         self.put_i32(i32::try_from(count).expect("lengths fit into 31 bits: requests are limited to megabytes"));
@@ -260,8 +260,8 @@ mod tests {
     #[test]
     fn null_and_empty_buffers_differ() {
         let frame = encoded(|out| {
-            out.put_buffer(None);
-            out.put_buffer(Some(b""));
+            out.write_buffer(None);
+            out.write_buffer(Some(b""));
         });
         let mut decoder = Decoder::new(&frame);
         assert_eq!(decoder.buffer(), Ok(None));
@@ -273,7 +273,7 @@ mod tests {
     fn lengths_beyond_the_frame_are_refused_before_anything_is_allocated() {
         for length in [5, i32::MAX, -2, i32::MIN] {
             let frame = encoded(|out| {
-                out.put_int(length);
+                out.write_int(length);
                 out.put_slice(b"four");
             });
             assert_eq!(Decoder::new(&frame).buffer(), Err(Malformed::BadLength));
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn text_that_is_not_utf8_is_replaced_and_told() {
-        let frame = encoded(|out| out.put_buffer(Some(&[b'/', 0xff])));
+        let frame = encoded(|out| out.write_buffer(Some(&[b'/', 0xff])));
         let mut decoder = Decoder::new(&frame);
         assert_eq!(decoder.text().unwrap().as_str(), "/\u{fffd}");
         assert!(!decoder.is_canonical());
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_payload_shares_the_memory_of_its_frame() {
-        let frame = encoded(|out| out.put_buffer(Some(b"payload")));
+        let frame = encoded(|out| out.write_buffer(Some(b"payload")));
         let payload = Decoder::new(&frame).buffer().unwrap().unwrap();
         assert_eq!(payload.as_ptr(), frame[4..].as_ptr());
     }

@@ -83,9 +83,9 @@ impl MultiHeader {
 
     /// Writes it.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_int(self.op);
-        out.put_bool(self.done);
-        out.put_int(self.error);
+        out.write_int(self.op);
+        out.write_bool(self.done);
+        out.write_int(self.error);
     }
 }
 

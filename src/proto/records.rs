@@ -73,8 +73,8 @@ impl Identity {
 
     /// Writes it.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_text(&self.scheme);
-        out.put_text(&self.id);
+        out.write_text(&self.scheme);
+        out.write_text(&self.id);
     }
 }
 
@@ -109,7 +109,7 @@ impl Acl {
 
     /// Writes it.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_int(self.permissions.0);
+        out.write_int(self.permissions.0);
         self.identity.encode(out);
     }
 
@@ -120,8 +120,8 @@ impl Acl {
 
     /// Writes a list; `None` is null.
     pub fn encode_list(list: Option<&[Acl]>, out: &mut BytesMut) {
-        let Some(list) = list else { return out.put_int(-1) };
-        out.put_count(list.len());
+        let Some(list) = list else { return out.write_int(-1) };
+        out.write_count(list.len());
         for acl in list {
             acl.encode(out);
         }
@@ -179,16 +179,16 @@ impl Stat {
     /// Writes it.
     pub fn encode(&self, out: &mut BytesMut) {
         out.reserve(Stat::BYTES);
-        out.put_long(self.czxid.0);
-        out.put_long(self.mzxid.0);
-        out.put_long(self.ctime);
-        out.put_long(self.mtime);
-        out.put_int(self.version);
-        out.put_int(self.cversion);
-        out.put_int(self.aversion);
-        out.put_long(self.ephemeral_owner.0);
-        out.put_int(self.data_length);
-        out.put_int(self.num_children);
-        out.put_long(self.pzxid.0);
+        out.write_long(self.czxid.0);
+        out.write_long(self.mzxid.0);
+        out.write_long(self.ctime);
+        out.write_long(self.mtime);
+        out.write_int(self.version);
+        out.write_int(self.cversion);
+        out.write_int(self.aversion);
+        out.write_long(self.ephemeral_owner.0);
+        out.write_int(self.data_length);
+        out.write_int(self.num_children);
+        out.write_long(self.pzxid.0);
     }
 }

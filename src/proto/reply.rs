@@ -27,16 +27,16 @@ impl ReplyHeader {
 
     /// Writes it.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_int(self.xid.0);
-        out.put_long(self.zxid.0);
-        out.put_int(self.error.map_or(0, ErrorCode::to_wire));
+        out.write_int(self.xid.0);
+        out.write_long(self.zxid.0);
+        out.write_int(self.error.map_or(0, ErrorCode::to_wire));
     }
 
     /// Appends the whole frame, length included: this header, and the body that `body` writes. If it fails, whatever it
     /// wrote is taken back and the header carries its error.
     pub fn encode_frame(mut self, out: &mut BytesMut, body: impl FnOnce(&mut BytesMut) -> Result<(), ErrorCode>) {
         let start = out.len();
-        out.put_int(0);
+        out.write_int(0);
         self.encode(out);
         let after_header = out.len();
         if let Err(code) = body(out) {
@@ -44,7 +44,7 @@ impl ReplyHeader {
             self.error = Some(code);
             out[after_header - 4..after_header].copy_from_slice(&code.to_wire().to_be_bytes());
         }
-        let length = i32::try_from(out.len() - start - 4).expect("a reply stays below 2 GiB: see Encode::put_count");
+        let length = i32::try_from(out.len() - start - 4).expect("a reply stays below 2 GiB: see Encode::write_count");
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     }
 }
@@ -86,9 +86,9 @@ impl Reply {
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Reply::Empty => {}
-            Reply::Path(path) => out.put_text(path),
+            Reply::Path(path) => out.write_text(path),
             Reply::PathStat(path, stat) => {
-                out.put_text(path);
+                out.write_text(path);
                 stat.encode(out);
             }
             Reply::Stat(stat) => stat.encode(out),
@@ -107,11 +107,11 @@ impl MultiResult {
         match self {
             MultiResult::Create(path) => {
                 MultiHeader::result(OpCode::Create).encode(out);
-                out.put_text(path);
+                out.write_text(path);
             }
             MultiResult::Create2(path, stat) => {
                 MultiHeader::result(OpCode::Create2).encode(out);
-                out.put_text(path);
+                out.write_text(path);
                 stat.encode(out);
             }
             MultiResult::Delete => MultiHeader::result(OpCode::Delete).encode(out),
@@ -123,7 +123,7 @@ impl MultiResult {
             MultiResult::Failed(code) => {
                 let code = code.map_or(0, ErrorCode::to_wire);
                 MultiHeader::error(code).encode(out);
-                out.put_int(code);
+                out.write_int(code);
             }
         }
     }

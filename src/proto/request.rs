@@ -119,8 +119,8 @@ impl RequestHeader {
 
     /// Writes it.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_int(self.xid.0);
-        out.put_int(self.op);
+        out.write_int(self.xid.0);
+        out.write_int(self.op);
     }
 }
 
@@ -231,17 +231,17 @@ macro_rules! bodies {
     (@decode buffer, $d:ident) => { $d.buffer()? };
     (@decode acl, $d:ident) => { Acl::decode_list($d)? };
     (@decode texts, $d:ident) => { $d.vector(4, Decoder::text)?.ok_or(Malformed::UnexpectedNull)? };
-    (@encode text, $v:expr, $o:ident) => { $o.put_text(&$v) };
-    (@encode nullable_text, $v:expr, $o:ident) => { $o.put_buffer($v.as_ref().map(|text| text.bytes().as_ref())) };
-    (@encode bool, $v:expr, $o:ident) => { $o.put_bool($v) };
-    (@encode int, $v:expr, $o:ident) => { $o.put_int($v) };
-    (@encode long, $v:expr, $o:ident) => { $o.put_long($v) };
-    (@encode zxid, $v:expr, $o:ident) => { $o.put_long($v.0) };
-    (@encode buffer, $v:expr, $o:ident) => { $o.put_buffer($v.as_deref()) };
+    (@encode text, $v:expr, $o:ident) => { $o.write_text(&$v) };
+    (@encode nullable_text, $v:expr, $o:ident) => { $o.write_buffer($v.as_ref().map(|text| text.bytes().as_ref())) };
+    (@encode bool, $v:expr, $o:ident) => { $o.write_bool($v) };
+    (@encode int, $v:expr, $o:ident) => { $o.write_int($v) };
+    (@encode long, $v:expr, $o:ident) => { $o.write_long($v) };
+    (@encode zxid, $v:expr, $o:ident) => { $o.write_long($v.0) };
+    (@encode buffer, $v:expr, $o:ident) => { $o.write_buffer($v.as_deref()) };
     (@encode acl, $v:expr, $o:ident) => { Acl::encode_list($v.as_deref(), $o) };
     (@encode texts, $v:expr, $o:ident) => {
-        $o.put_count($v.len());
-        for text in &$v { $o.put_text(text); }
+        $o.write_count($v.len());
+        for text in &$v { $o.write_text(text); }
     };
 }
 
@@ -368,12 +368,12 @@ impl CreateRequest {
 
     /// Writes it.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_text(&self.path);
-        out.put_buffer(self.data.as_deref());
+        out.write_text(&self.path);
+        out.write_buffer(self.data.as_deref());
         Acl::encode_list(self.acl.as_deref(), out);
-        out.put_int(self.flags);
+        out.write_int(self.flags);
         if let Some(ttl_ms) = self.ttl_ms {
-            out.put_long(ttl_ms);
+            out.write_long(ttl_ms);
         }
     }
 }

@@ -138,7 +138,7 @@ impl SessionBody {
     /// Its bytes.
     pub fn to_bytes(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(4 + PASSWORD_BYTES);
-        out.put_int(self.timeout_ms);
+        out.write_int(self.timeout_ms);
         out.put_slice(&self.password);
         out.freeze()
     }
@@ -161,14 +161,14 @@ impl Command {
     fn encode(&self, out: &mut BytesMut) {
         out.put_u64(self.origin.server.0);
         out.put_u64(self.origin.connection.0);
-        out.put_long(self.session.0);
-        out.put_int(self.xid.0);
-        out.put_int(self.op.to_wire());
-        out.put_count(self.identities.len());
+        out.write_long(self.session.0);
+        out.write_int(self.xid.0);
+        out.write_int(self.op.to_wire());
+        out.write_count(self.identities.len());
         for identity in self.identities.iter() {
             identity.encode(out);
         }
-        out.put_buffer(Some(&self.body));
+        out.write_buffer(Some(&self.body));
     }
 
     fn decode(decoder: &mut Decoder<'_>) -> Result<Command, Malformed> {
@@ -195,9 +195,9 @@ impl Batch {
         let size_bytes = 17 + commands.iter().map(Command::size_bytes).sum::<usize>();
         let mut out = BytesMut::with_capacity(size_bytes);
         out.put_u8(FORMAT_VERSION);
-        out.put_long(stamp.time_ms);
+        out.write_long(stamp.time_ms);
         out.put_u32(stamp.rules.0);
-        out.put_count(commands.len());
+        out.write_count(commands.len());
         for command in commands {
             command.encode(&mut out);
         }
