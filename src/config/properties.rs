@@ -1,0 +1,282 @@
+//! Java's `.properties` syntax, with the line numbers kept.
+//!
+//! A file is cut into natural lines (`\n`, `\r` or `\r\n`); blank lines and lines whose first visible character is `#`
+//! or `!` are dropped; a line that ends in an odd number of backslashes goes on in the next one, whose leading blanks
+//! do not count. The key ends at the first unescaped `=`, `:` or blank. Escapes are `\t \n \r \f \uXXXX`; a backslash
+//! before anything else stands for that character.
+//!
+//! Two differences from Java, both on purpose: the text is UTF-8 where Java reads Latin-1 (what an editor writes today
+//! is what the server sees), and a byte order mark at the start is skipped instead of becoming part of the first key.
+
+/// One `key = value` of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Property {
+    /// The key, unescaped and trimmed as ZooKeeper trims it.
+    pub key: String,
+    /// The value, unescaped and trimmed as ZooKeeper trims it.
+    pub value: String,
+    /// The natural line on which the entry begins, counted from 1.
+    pub line: usize,
+}
+
+/// An escape that Java refuses too.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {what}")]
+pub struct SyntaxError {
+    /// The natural line on which the entry begins, counted from 1.
+    pub line: usize,
+    /// What is wrong with it, and what would be right.
+    pub what: String,
+}
+
+/// Reads a whole file. Entries come in the order of the file, duplicates included: which one wins, and who is told,
+/// is the caller's decision.
+///
+/// # Errors
+/// Every entry whose `\u` escape is malformed or stands for half a character; the other entries are lost with it,
+/// because a file that Java would refuse has no meaning to fall back to.
+pub fn parse(text: &str) -> Result<Vec<Property>, Vec<SyntaxError>> {
+    let mut properties = Vec::new();
+    let mut errors = Vec::new();
+    for (line, logical) in logical_lines(text) {
+        let (key, value) = split_at_separator(&logical);
+        match (unescape(key), unescape(value)) {
+            (Ok(key), Ok(value)) => properties.push(Property {
+                key: trimmed(&key),
+                value: trimmed(&value),
+                line,
+            }),
+            (Err(what), _) | (_, Err(what)) => errors.push(SyntaxError { line, what }),
+        }
+    }
+    if errors.is_empty() { Ok(properties) } else { Err(errors) }
+}
+
+/// The blanks of the properties syntax. A no-break space is text.
+fn is_blank(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\u{c}')
+}
+
+/// Java's `String.trim`: everything up to and including the space is cut from both ends.
+fn trimmed(text: &str) -> String {
+    text.trim_matches(|character: char| character <= ' ').to_owned()
+}
+
+/// Joins continued lines and drops comments; each result comes with the number of its first natural line.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut logical = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (index, natural) in natural_lines(text).enumerate() {
+        let content = natural.trim_start_matches(is_blank);
+        if open.is_none() && (content.is_empty() || content.starts_with(['#', '!'])) {
+            continue;
+        }
+        let (_, joined) = open.get_or_insert_with(|| (index + 1, String::new()));
+        if ends_in_continuation(content) {
+            joined.push_str(&content[..content.len() - 1]);
+        } else {
+            joined.push_str(content);
+            logical.extend(open.take());
+        }
+    }
+    // A backslash at the very end of the file continues nothing; Java drops it.
+    logical.extend(open);
+    logical.retain(|(_, joined)| !joined.is_empty());
+    logical
+}
+
+/// Cuts at `\n`, `\r` and `\r\n`, which `str::lines` does not (it leaves a lone `\r` inside a line).
+fn natural_lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text.strip_prefix('\u{feff}').unwrap_or(text));
+    std::iter::from_fn(move || {
+        let current = rest?;
+        let Some(end) = current.find(['\n', '\r']) else {
+            rest = None;
+            return Some(current);
+        };
+        let width = if current[end..].starts_with("\r\n") { 2 } else { 1 };
+        rest = Some(&current[end + width..]);
+        Some(&current[..end])
+    })
+}
+
+fn ends_in_continuation(line: &str) -> bool {
+    (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
+}
+
+/// Cuts a logical line into its (still escaped) key and value.
+fn split_at_separator(line: &str) -> (&str, &str) {
+    let mut escaped = false;
+    let key_end = line
+        .find(|character: char| {
+            let ends = !escaped && (is_blank(character) || matches!(character, '=' | ':'));
+            escaped = !escaped && character == '\\';
+            ends
+        })
+        .unwrap_or(line.len());
+    let (key, rest) = line.split_at(key_end);
+    let rest = rest.trim_start_matches(is_blank);
+    let value = rest
+        .strip_prefix(['=', ':'])
+        .map_or(rest, |value| value.trim_start_matches(is_blank));
+    (key, value)
+}
+
+fn unescape(text: &str) -> Result<String, String> {
+    // Java strings are UTF-16: a character beyond the basic plane is written as two \u escapes, which have to meet again.
+    let mut units: Vec<u16> = Vec::with_capacity(text.len());
+    let mut characters = text.chars();
+    let mut buffer = [0; 2];
+    while let Some(character) = characters.next() {
+        let plain = if character == '\\' {
+            match characters.next() {
+                Some('u') => {
+                    units.push(unicode_escape(characters.as_str())?);
+                    // `unicode_escape` has seen four hexadecimal digits.
+                    characters.nth(3);
+                    continue;
+                }
+                Some('t') => '\t',
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('f') => '\u{c}',
+                Some(other) => other,
+                None => break,
+            }
+        } else {
+            character
+        };
+        units.extend_from_slice(plain.encode_utf16(&mut buffer));
+    }
+    String::from_utf16(&units).map_err(|_| "a \\u escape names half of a surrogate pair; write both halves".to_owned())
+}
+
+fn unicode_escape(rest: &str) -> Result<u16, String> {
+    let digits: String = rest.chars().take(4).collect();
+    let complete = digits.len() == 4 && digits.chars().all(|digit| digit.is_ascii_hexdigit());
+    let unit = if complete {
+        u16::from_str_radix(&digits, 16).ok()
+    } else {
+        None
+    };
+    unit.ok_or_else(|| {
+        format!(
+            "\\u{digits} is not a character; \\u takes four hexadecimal digits (a path's backslashes are written \\\\)"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pairs(text: &str) -> Vec<(String, String)> {
+        let parsed = parse(text).unwrap();
+        parsed
+            .into_iter()
+            .map(|property| (property.key, property.value))
+            .collect()
+    }
+
+    #[test]
+    fn every_form_that_java_reads_is_read_as_java_reads_it() {
+        let cases: &[(&str, &[(&str, &str)])] = &[
+            ("", &[]),
+            ("\n \t\n\r\n", &[]),
+            ("# a=b\n ! c=d\n", &[]),
+            ("a=b", &[("a", "b")]),
+            ("a:b", &[("a", "b")]),
+            ("a b", &[("a", "b")]),
+            ("a\tb c", &[("a", "b c")]),
+            (" \u{c}a = b ", &[("a", "b")]),
+            ("a : b", &[("a", "b")]),
+            ("a = = b", &[("a", "= b")]),
+            ("a:=b", &[("a", "=b")]),
+            ("a  : b=c:d", &[("a", "b=c:d")]),
+            ("a", &[("a", "")]),
+            ("a=", &[("a", "")]),
+            ("=b", &[("", "b")]),
+            ("a=b#c", &[("a", "b#c")]),
+            ("a\\ b=c", &[("a b", "c")]),
+            ("a\\=b=c", &[("a=b", "c")]),
+            ("a\\:b:c", &[("a:b", "c")]),
+            ("a=C\\:\\\\data", &[("a", "C:\\data")]),
+            ("a=b\\\n   c", &[("a", "bc")]),
+            ("a=b\\\r\n\tc\nd=e", &[("a", "bc"), ("d", "e")]),
+            ("a=b\\\rc", &[("a", "bc")]),
+            ("a=b\\\\\nc=d", &[("a", "b\\"), ("c", "d")]),
+            ("a=b\\\n# not a comment", &[("a", "b# not a comment")]),
+            ("a=b\\\n\nc=d", &[("a", "b"), ("c", "d")]),
+            ("# not continued \\\na=b", &[("a", "b")]),
+            ("a=b\\", &[("a", "b")]),
+            ("\\\n", &[]),
+            ("a=x\\ty\\nz\\fq\\qr", &[("a", "x\ty\nz\u{c}qqr")]),
+            ("a=\\u00e4\\u0041", &[("a", "\u{e4}A")]),
+            ("\\u0061=b", &[("a", "b")]),
+            ("a=\\ud83d\\ude00", &[("a", "\u{1f600}")]),
+            ("\u{feff}a=b", &[("a", "b")]),
+            ("a=b\rc=d", &[("a", "b"), ("c", "d")]),
+            ("a=1\na=2", &[("a", "1"), ("a", "2")]),
+        ];
+        for (text, expected) in cases {
+            let expected: Vec<(String, String)> = expected
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
+            assert_eq!(pairs(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_remembers_the_line_on_which_it_begins() {
+        let parsed = parse("# one\n\na=b\\\n  c\r\nd=e\rf=g").unwrap();
+        let lines: Vec<usize> = parsed.iter().map(|property| property.line).collect();
+        assert_eq!(lines, [3, 5, 6]);
+    }
+
+    #[test]
+    fn malformed_unicode_escapes_are_errors_with_their_line() {
+        for text in [
+            "ok=1\na=\\u12",
+            "ok=1\na=\\u12g4",
+            "ok=1\na=C:\\users",
+            "ok=1\na=\\ud83d",
+            "ok=1\n\\u+041=1",
+        ] {
+            let errors = parse(text).unwrap_err();
+            assert_eq!(errors.len(), 1, "{text:?}");
+            assert_eq!(errors[0].line, 2, "{text:?}");
+        }
+    }
+
+    /// What `java.util.Properties.store` does to a string.
+    fn escape(text: &str) -> String {
+        let mut escaped = String::new();
+        for unit in text.encode_utf16() {
+            match u8::try_from(unit) {
+                Ok(byte) if byte.is_ascii_alphanumeric() => escaped.push(char::from(byte)),
+                _ => escaped.push_str(&format!("\\u{unit:04x}")),
+            }
+        }
+        escaped
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in any::<String>()) {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn text_made_of_the_syntax_itself_does_not_panic(text in "[ab=: \t\\\\#!\r\nu0-9]{0,60}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn what_java_stores_is_read_back(key in "[!-~\u{e4}\u{1f600}]{1,20}", value in "[!-~\u{e4}\u{1f600}]{0,40}") {
+            let text = format!("{}={}\n", escape(&key), escape(&value));
+            prop_assert_eq!(pairs(&text), vec![(key, value)]);
+        }
+    }
+}
