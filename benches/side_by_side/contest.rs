@@ -1,0 +1,244 @@
+//! Runs one row on one server, and a programme of rows on several servers in turn.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::churn;
+use crate::control::Control;
+use crate::fleet::{Fleet, Plan, Run};
+use crate::load::{self, Kind, Load};
+use crate::measure::{Sample, await_quiet_machine, resident_bytes, settle};
+use crate::process::{Server, Side};
+use crate::rows::{Programme, Row};
+
+/// How long preparing znodes may take per reply.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server may go on working after a row before the other's turn comes.
+const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+
+/// With `--quiet`: what others may use of the machine, how long to wait for that, and how often to try a turn again.
+const QUIET_CORES: f64 = 0.25;
+const QUIET_LIMIT: Duration = Duration::from_secs(60);
+const QUIET_TRIES: u32 = 4;
+
+/// The result of one turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    pub(crate) operations_per_s: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) p999_ms: f64,
+    pub(crate) max_ms: f64,
+    /// The slowest whole second, as a share of the mean.
+    pub(crate) worst_second: f64,
+    /// Processor time of the server for each operation.
+    pub(crate) server_us: f64,
+    /// Processor time of the driver for each operation.
+    pub(crate) driver_us: f64,
+    /// Processors that anything but server and driver kept busy, on average: how quiet the machine was.
+    pub(crate) others_cores: f64,
+    pub(crate) resident_bytes: u64,
+}
+
+impl Measured {
+    fn new(run: &Run, resident_bytes: u64) -> Self {
+        let seconds = run.elapsed.as_secs_f64();
+        let operations = run.operations.max(1) as f64;
+        let (server, driver, others) = run.after.seconds_since(&run.before);
+        let percentile_ms = |percentile| run.latency.value_at_percentile(percentile) as f64 / 1e6;
+        let mean = operations / seconds;
+        let worst = run
+            .per_second
+            .iter()
+            .min()
+            .map_or(mean, |operations| *operations as f64);
+        Self {
+            operations_per_s: mean,
+            p50_ms: percentile_ms(50.0),
+            p99_ms: percentile_ms(99.0),
+            p999_ms: percentile_ms(99.9),
+            max_ms: run.latency.max() as f64 / 1e6,
+            worst_second: worst / mean,
+            server_us: server * 1e6 / operations,
+            driver_us: driver * 1e6 / operations,
+            others_cores: others / seconds,
+            resident_bytes,
+        }
+    }
+}
+
+/// Makes the znodes that every row needs.
+///
+/// # Errors
+/// The server's.
+pub(crate) fn prepare(address: SocketAddr) -> Result<(), String> {
+    let make = || {
+        let mut control = Control::open(address, PATIENCE)?;
+        control.create_all(load::common_paths())?;
+        control.close()
+    };
+    make().map_err(|error: std::io::Error| format!("preparing znodes: {error}"))
+}
+
+/// Runs one row. `generation` must differ between rows that create on the same server.
+///
+/// # Errors
+/// The server's, with the row's name.
+pub(crate) fn run_row(
+    address: SocketAddr,
+    pid: Option<u32>,
+    row: Row,
+    plan: Plan,
+    generation: u32,
+) -> Result<Measured, String> {
+    let sample = || Sample::take(pid);
+    let run = || -> Result<Run, String> {
+        if row.kind == Kind::Sessions {
+            return churn::run(address, row.sessions, plan, &sample);
+        }
+        if row.kind.grows_the_tree() {
+            let mut control = Control::open(address, PATIENCE).map_err(|error| error.to_string())?;
+            control
+                .create_all(load::row_parents(generation, row.sessions))
+                .map_err(|error| error.to_string())?;
+            control.close().map_err(|error| error.to_string())?;
+        }
+        let mut fleet = Fleet::open(address, row.sessions, row.depth)?;
+        let run = fleet.run(
+            &mut Load::Row {
+                kind: row.kind,
+                generation,
+            },
+            plan,
+            &sample,
+        )?;
+        fleet.close()?;
+        Ok(run)
+    };
+    let run = run().map_err(|error| format!("{row}: {error}"))?;
+    Ok(Measured::new(&run, pid.and_then(resident_bytes).unwrap_or(0)))
+}
+
+/// All turns of one row: for each side, one result per round.
+#[derive(Debug)]
+pub(crate) struct RowResult {
+    pub(crate) row: Row,
+    pub(crate) turns: Vec<Vec<Measured>>,
+}
+
+/// Runs every row of a programme on all servers in turn: A B A B.
+///
+/// # Errors
+/// The first row's that fails on any side.
+pub(crate) fn run_programme(servers: &[Server], programme: &Programme) -> Result<Vec<RowResult>, String> {
+    let mut generation = 0;
+    for server in servers {
+        eprintln!(
+            "warming up {} for {} s",
+            server.side.name(),
+            programme.server_warm_up.as_secs()
+        );
+        prepare(server.address)?;
+        warm_up(server, programme.server_warm_up, &mut generation)?;
+    }
+    let plan = Plan::Timed {
+        warm_up: programme.row_warm_up,
+        measured: programme.measured,
+    };
+    let mut results = Vec::new();
+    for row in &programme.rows {
+        let mut turns = vec![Vec::new(); servers.len()];
+        for round in 1..=programme.rounds {
+            for (server, turns) in servers.iter().zip(&mut turns) {
+                let label = format!("{} {round}", server.side.name());
+                let tries = if programme.quiet { QUIET_TRIES } else { 1 };
+                turns.push(quietest_turn(&label, server, *row, plan, tries, &mut generation)?);
+            }
+        }
+        results.push(RowResult { row: *row, turns });
+    }
+    Ok(results)
+}
+
+/// One turn; of several tries the first on a quiet machine, or the quietest.
+fn quietest_turn(
+    label: &str,
+    server: &Server,
+    row: Row,
+    plan: Plan,
+    tries: u32,
+    generation: &mut u32,
+) -> Result<Measured, String> {
+    let mut best: Option<Measured> = None;
+    for _ in 0..tries {
+        if tries > 1 {
+            await_quiet_machine(QUIET_CORES, QUIET_LIMIT);
+        }
+        *generation += 1;
+        let measured = run_row(server.address, server.pid(), row, plan, *generation)?;
+        eprintln!("{}", turn_line(label, row, &measured));
+        server.pid().iter().for_each(|pid| settle(*pid, SETTLE_LIMIT));
+        let quieter = best
+            .as_ref()
+            .is_none_or(|best| measured.others_cores < best.others_cores);
+        let quiet = measured.others_cores < QUIET_CORES;
+        if quieter {
+            best = Some(measured);
+        }
+        if quiet {
+            break;
+        }
+    }
+    best.ok_or_else(|| format!("{row}: no turn"))
+}
+
+/// A JVM compiles what it runs often; ours warms its allocator and page tables. Few creates: they stay in the tree.
+fn warm_up(server: &Server, total: Duration, generation: &mut u32) -> Result<(), String> {
+    if server.side == Side::Ours && total > Duration::from_secs(8) {
+        return warm_up(server, Duration::from_secs(8), generation);
+    }
+    let shares = [(Kind::Set, 3), (Kind::Get, 3), (Kind::Create, 1), (Kind::Multi, 1)];
+    for (kind, eighths) in shares {
+        *generation += 1;
+        let row = Row {
+            kind,
+            sessions: 100,
+            depth: if kind == Kind::Multi { 2 } else { 16 },
+        };
+        let plan = Plan::Timed {
+            warm_up: Duration::ZERO,
+            measured: total * eighths / 8,
+        };
+        run_row(server.address, server.pid(), row, plan, *generation)?;
+    }
+    server.pid().iter().for_each(|pid| settle(*pid, SETTLE_LIMIT));
+    Ok(())
+}
+
+/// One turn in a line, as progress and as the answer for a single row.
+pub(crate) fn turn_line(label: &str, row: Row, measured: &Measured) -> String {
+    let Measured {
+        operations_per_s,
+        p50_ms,
+        p99_ms,
+        p999_ms,
+        max_ms,
+        worst_second,
+        ..
+    } = measured;
+    let Measured {
+        server_us,
+        driver_us,
+        others_cores,
+        resident_bytes,
+        ..
+    } = measured;
+    format!(
+        "{label:<9} {:<17} {operations_per_s:>8.0} ops/s  p50 {p50_ms:.3}  p99 {p99_ms:.3}  p99.9 {p999_ms:.3}  \
+         max {max_ms:.1} ms  worst s {:.0} %  server {server_us:.1} us/op  driver {driver_us:.1} us/op  \
+         others {others_cores:.2} cores  RSS {} MiB",
+        row.to_string(),
+        worst_second * 100.0,
+        resident_bytes >> 20,
+    )
+}

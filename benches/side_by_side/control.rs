@@ -1,0 +1,127 @@
+//! One blocking session beside the fleet: prepares znodes, and asks whether a server serves.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::fleet::SESSION_TIMEOUT_MS;
+use crate::load::VALUE;
+use crate::wire::{self, NODE_EXISTS, op};
+
+/// Creates sent before their replies are read. Small enough that neither side's socket buffers fill up.
+const PIPELINED_CREATES: usize = 100;
+
+/// An open session on a blocking connection.
+#[derive(Debug)]
+pub(crate) struct Control {
+    stream: TcpStream,
+    next_xid: i32,
+}
+
+impl Control {
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// The connection's, and a refused handshake.
+    pub(crate) fn open(address: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(patience))?;
+        let mut hello = Vec::new();
+        wire::connect_request(&mut hello, SESSION_TIMEOUT_MS);
+        stream.write_all(&hello)?;
+        let answer = wire::read_frame(&mut stream)?;
+        wire::granted_session(&answer).ok_or_else(|| io::Error::other("the session was refused"))?;
+        Ok(Self { stream, next_xid: 1 })
+    }
+
+    /// Creates znodes that hold the rows' value; those that exist are left as they are.
+    ///
+    /// # Errors
+    /// The connection's, and any error but that the znode exists.
+    pub(crate) fn create_all(&mut self, paths: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
+        let mut paths = paths.peekable();
+        while paths.peek().is_some() {
+            let mut out = Vec::new();
+            let first = self.next_xid;
+            for path in paths.by_ref().take(PIPELINED_CREATES) {
+                wire::request(&mut out, self.next_xid, op::CREATE, |out| {
+                    wire::create_body(out, &path, VALUE)
+                });
+                self.next_xid += 1;
+            }
+            self.stream.write_all(&out)?;
+            for xid in first..self.next_xid {
+                self.read_reply(xid, &[0, NODE_EXISTS])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a znode's data.
+    ///
+    /// # Errors
+    /// The connection's, and any error reply.
+    pub(crate) fn get(&mut self, path: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let xid = self.next_xid;
+        self.next_xid += 1;
+        wire::request(&mut out, xid, op::GET_DATA, |out| wire::read_body(out, path, false));
+        self.stream.write_all(&out)?;
+        let reply = self.read_reply(xid, &[0])?;
+        // Null data, length -1, counts as empty here.
+        let length = wire::i32_at(&reply, 16).map(|length| usize::try_from(length).unwrap_or(0));
+        let data = length.and_then(|length| reply.get(20..20 + length));
+        data.map(<[u8]>::to_vec)
+            .ok_or_else(|| io::Error::other("a getData reply without data"))
+    }
+
+    /// Closes the session and waits for the answer.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub(crate) fn close(mut self) -> io::Result<()> {
+        let mut out = Vec::new();
+        wire::request(&mut out, self.next_xid, op::CLOSE_SESSION, |_| ());
+        self.stream.write_all(&out)?;
+        self.read_reply(self.next_xid, &[0]).map(|_| ())
+    }
+
+    fn read_reply(&mut self, xid: i32, allowed: &[i32]) -> io::Result<Vec<u8>> {
+        let reply = wire::read_frame(&mut self.stream)?;
+        let (got, error) = (wire::i32_at(&reply, 0), wire::i32_at(&reply, 12));
+        if got != Some(xid) || !error.is_some_and(|error| allowed.contains(&error)) {
+            return Err(io::Error::other(format!(
+                "expected a reply to xid {xid}, got xid {got:?} with error {error:?}"
+            )));
+        }
+        Ok(reply)
+    }
+}
+
+/// Tries until a fresh session has read `path`; returns its data and when it came. `alive` ends the wait early when it turns false.
+///
+/// # Errors
+/// The last failure, when `patience` has passed or the server is no longer alive.
+pub(crate) fn await_first_reply(
+    address: SocketAddr,
+    path: &[u8],
+    patience: Duration,
+    mut alive: impl FnMut() -> bool,
+) -> Result<(Vec<u8>, Instant), String> {
+    let started = Instant::now();
+    loop {
+        let attempt = Control::open(address, patience).and_then(|mut control| {
+            let reply = (control.get(path)?, Instant::now());
+            control.close()?;
+            Ok(reply)
+        });
+        match attempt {
+            Ok(reply) => return Ok(reply),
+            Err(error) if !alive() => return Err(format!("the server ended while starting ({error})")),
+            Err(error) if started.elapsed() > patience => return Err(format!("no reply yet: {error}")),
+            // Often enough to time a start of hundreds of milliseconds, rarely enough not to slow it down.
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! The load driver: a fleet of sessions on one thread over one epoll, each with a fixed number of requests in flight.
+//!
+//! Every session checks that its replies come in the order of its requests, without error and of the right size; the
+//! first that is not ends the row with a message. All that one read brought is answered by one write, as a pipelining
+//! client does. The driver's cost per operation is part of every result, because it shares the server's cores.
+//!
+//! It is a closed loop: a session asks again when it is answered. Latencies are those that such a client sees; a stall
+//! of the server shows as one long reply per request in flight, and in the worst second, not as a queue of requests
+//! that were never sent.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::load::{Load, Place};
+use crate::measure::Sample;
+use crate::wire::{self, op};
+
+/// Asked for by every session: beyond any row, so that nothing here needs pings.
+pub(crate) const SESSION_TIMEOUT_MS: i32 = 600_000;
+/// A server that answers nothing for so long has failed the row.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// What one read takes at most; the rest stays in the socket until the other sessions had their turn.
+const READ_BYTES: usize = 256 << 10;
+/// Readiness events taken from epoll at a time.
+const EVENTS_PER_POLL: usize = 1024;
+
+/// What a row measured.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) operations: u64,
+    pub(crate) elapsed: Duration,
+    /// Nanoseconds from the write of a request to the read of its reply.
+    pub(crate) latency: Histogram<u32>,
+    /// Operations answered in each whole second of the measurement.
+    pub(crate) per_second: Vec<u64>,
+    pub(crate) before: Sample,
+    pub(crate) after: Sample,
+}
+
+/// When a run starts to count, and when it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Plan {
+    Timed {
+        warm_up: Duration,
+        measured: Duration,
+    },
+    /// Counts from the start, until the load has nothing more to ask.
+    UntilExhausted,
+}
+
+/// Counts and times what falls into the measured part of a run.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    plan: Plan,
+    epoch: Instant,
+    phase: Phase,
+    started: Instant,
+    elapsed: Duration,
+    operations: u64,
+    latency: Histogram<u32>,
+    per_second: Vec<u64>,
+    before: Sample,
+    after: Sample,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    WarmUp,
+    Measuring,
+    Done,
+}
+
+impl Recorder {
+    pub(crate) fn new(plan: Plan, sample: &dyn Fn() -> Sample) -> Self {
+        let now = Instant::now();
+        let latency = Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("the bounds are constants");
+        let phase = if matches!(plan, Plan::UntilExhausted) {
+            Phase::Measuring
+        } else {
+            Phase::WarmUp
+        };
+        let first = sample();
+        Self {
+            plan,
+            epoch: now,
+            phase,
+            started: now,
+            elapsed: Duration::ZERO,
+            operations: 0,
+            latency,
+            per_second: Vec::new(),
+            before: first,
+            after: first,
+        }
+    }
+
+    /// Moves from phase to phase as time passes; returns whether the measurement is over.
+    pub(crate) fn advance(&mut self, sample: &dyn Fn() -> Sample) -> bool {
+        if let Plan::Timed { warm_up, measured } = self.plan {
+            if self.phase == Phase::WarmUp && self.epoch.elapsed() >= warm_up {
+                (self.phase, self.started, self.before) = (Phase::Measuring, Instant::now(), sample());
+            }
+            if self.phase == Phase::Measuring && self.started.elapsed() >= measured {
+                self.stop(sample);
+            }
+        }
+        self.phase == Phase::Done
+    }
+
+    fn stop(&mut self, sample: &dyn Fn() -> Sample) {
+        (self.phase, self.elapsed, self.after) = (Phase::Done, self.started.elapsed(), sample());
+    }
+
+    /// Counts one operation that took from `sent` to `now`.
+    pub(crate) fn record(&mut self, sent: Instant, now: Instant) {
+        if self.phase != Phase::Measuring {
+            return;
+        }
+        self.operations += 1;
+        self.latency
+            .saturating_record(now.duration_since(sent).as_nanos() as u64);
+        let second = now.saturating_duration_since(self.started).as_secs() as usize;
+        if self.per_second.len() <= second {
+            self.per_second.resize(second + 1, 0);
+        }
+        self.per_second[second] += 1;
+    }
+
+    pub(crate) fn finish(mut self, sample: &dyn Fn() -> Sample) -> Run {
+        if self.phase != Phase::Done {
+            self.stop(sample);
+        }
+        // The last second is not a whole one, but for a run of whole seconds it has at most a poll's worth in it.
+        self.per_second.truncate(self.elapsed.as_secs() as usize);
+        Run {
+            operations: self.operations,
+            elapsed: self.elapsed,
+            latency: self.latency,
+            per_second: self.per_second,
+            before: self.before,
+            after: self.after,
+        }
+    }
+}
+
+/// Sessions that are open on one server, ready to run a load.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    poll: Poll,
+    sessions: Vec<Session>,
+    depth: u32,
+    scratch: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Session {
+    stream: TcpStream,
+    place: Place,
+    /// Bytes of a frame whose end has not arrived.
+    partial: Vec<u8>,
+    out: Vec<u8>,
+    written_bytes: usize,
+    /// When the request with an xid was written, at the xid modulo the length (a power of two, at least the depth).
+    sent: Box<[Instant]>,
+    next_xid: i32,
+    next_reply: i32,
+}
+
+impl Fleet {
+    /// Opens `sessions` sessions, each of which will keep `depth` requests in flight.
+    ///
+    /// # Errors
+    /// A connection that fails or a handshake that is refused.
+    pub(crate) fn open(address: SocketAddr, sessions: u32, depth: u32) -> Result<Self, String> {
+        let poll = Poll::new().map_err(|error| format!("epoll: {error}"))?;
+        let mut streams = Vec::with_capacity(sessions as usize);
+        let mut hello = Vec::new();
+        wire::connect_request(&mut hello, SESSION_TIMEOUT_MS);
+        for _ in 0..sessions {
+            streams.push(connect(address, &hello).map_err(|error| format!("connect to {address}: {error}"))?);
+        }
+        let mut fleet = Vec::with_capacity(sessions as usize);
+        for (index, mut stream) in streams.into_iter().enumerate() {
+            let answer = wire::read_frame(&mut stream).map_err(|error| format!("handshake {index}: {error}"))?;
+            wire::granted_session(&answer).ok_or_else(|| format!("session {index} was refused"))?;
+            fleet.push(Session::register(stream, index as u32, depth, &poll).map_err(|error| error.to_string())?);
+        }
+        Ok(Self {
+            poll,
+            sessions: fleet,
+            depth,
+            scratch: vec![0; READ_BYTES],
+        })
+    }
+
+    /// Runs `load` as `plan` says, then waits for the replies that are still due.
+    ///
+    /// # Errors
+    /// A connection that fails or stalls, a reply out of order, with an error, or of the wrong size.
+    pub(crate) fn run(&mut self, load: &mut Load, plan: Plan, sample: &dyn Fn() -> Sample) -> Result<Run, String> {
+        let mut recorder = Recorder::new(plan, sample);
+        let mut in_flight = 0_u64;
+        for session in &mut self.sessions {
+            let now = Instant::now();
+            in_flight += (0..self.depth).filter(|_| session.ask(load, now)).count() as u64;
+            session.flush()?;
+        }
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        let mut asking = true;
+        let mut last_reply = Instant::now();
+        while in_flight > 0 {
+            poll_once(&mut self.poll, &mut events)?;
+            asking = asking && !recorder.advance(sample);
+            for event in &events {
+                let session = &mut self.sessions[event.token().0];
+                let (answered, asked) = session.exchange(&mut self.scratch, load, asking, &mut recorder)?;
+                in_flight = in_flight + asked - answered;
+                if answered > 0 {
+                    last_reply = Instant::now();
+                }
+            }
+            if last_reply.elapsed() > STALL_LIMIT {
+                return Err(format!(
+                    "no reply for {} s with {in_flight} requests in flight",
+                    STALL_LIMIT.as_secs()
+                ));
+            }
+        }
+        Ok(recorder.finish(sample))
+    }
+
+    /// Closes every session, so that the next row finds a server without them.
+    ///
+    /// # Errors
+    /// A connection that fails before the server has answered.
+    pub(crate) fn close(mut self) -> Result<(), String> {
+        for session in &mut self.sessions {
+            wire::request(&mut session.out, session.next_xid, op::CLOSE_SESSION, |_| ());
+            session.flush()?;
+        }
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        let mut open = vec![true; self.sessions.len()];
+        let started = Instant::now();
+        while open.contains(&true) {
+            poll_once(&mut self.poll, &mut events)?;
+            for event in &events {
+                // The reply and the end of the stream may come in one event or in two: either will do.
+                let Token(index) = event.token();
+                open[index] &= !self.sessions[index].is_answered_or_closed(&mut self.scratch);
+            }
+            if started.elapsed() > STALL_LIMIT {
+                return Err("the server does not answer closeSession".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Connects, sends `hello`, and leaves the reading for later, so that the handshakes of a fleet overlap.
+fn connect(address: SocketAddr, hello: &[u8]) -> io::Result<std::net::TcpStream> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(STALL_LIMIT))?;
+    stream.write_all(hello)?;
+    Ok(stream)
+}
+
+/// Waits for readiness, at most long enough that phases change in time.
+pub(crate) fn poll_once(poll: &mut Poll, events: &mut Events) -> Result<(), String> {
+    match poll.poll(events, Some(Duration::from_millis(20))) {
+        Err(error) if error.kind() != ErrorKind::Interrupted => Err(format!("epoll: {error}")),
+        _ => Ok(()),
+    }
+}
+
+impl Session {
+    fn register(stream: std::net::TcpStream, index: u32, depth: u32, poll: &Poll) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        // mio is edge-triggered: writability is told once more only after a write that did not fit.
+        poll.registry().register(
+            &mut stream,
+            Token(index as usize),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        Ok(Self {
+            stream,
+            place: Place::new(index),
+            partial: Vec::new(),
+            out: Vec::new(),
+            written_bytes: 0,
+            sent: vec![Instant::now(); depth.next_power_of_two() as usize].into(),
+            next_xid: 1,
+            next_reply: 1,
+        })
+    }
+
+    /// Queues the load's next request; returns whether there was one.
+    fn ask(&mut self, load: &mut Load, now: Instant) -> bool {
+        if !load.append(&mut self.place, self.next_xid, &mut self.out) {
+            return false;
+        }
+        let slot = self.slot(self.next_xid);
+        self.sent[slot] = now;
+        self.next_xid += 1;
+        true
+    }
+
+    fn slot(&self, xid: i32) -> usize {
+        xid as usize & (self.sent.len() - 1)
+    }
+
+    /// Takes all replies that have arrived and asks as many new requests if `asking`; returns both numbers.
+    fn exchange(
+        &mut self,
+        scratch: &mut [u8],
+        load: &mut Load,
+        asking: bool,
+        recorder: &mut Recorder,
+    ) -> Result<(u64, u64), String> {
+        let mut answered = 0;
+        loop {
+            let received = match self.stream.read(scratch) {
+                Ok(0) => return Err(format!("the server closed session {}", self.place.session)),
+                Ok(received) => received,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(format!("session {}: {error}", self.place.session)),
+            };
+            answered += self.take_replies(&scratch[..received], load, recorder)?;
+            // A short read has emptied the socket: no need to be told so by another system call.
+            if received < scratch.len() {
+                break;
+            }
+        }
+        let now = Instant::now();
+        let asked = if asking {
+            (0..answered).filter(|_| self.ask(load, now)).count() as u64
+        } else {
+            0
+        };
+        self.flush()?;
+        Ok((answered, asked))
+    }
+
+    fn take_replies(&mut self, received: &[u8], load: &Load, recorder: &mut Recorder) -> Result<u64, String> {
+        let now = Instant::now();
+        let mut partial = std::mem::take(&mut self.partial);
+        let bytes = if partial.is_empty() {
+            received
+        } else {
+            partial.extend_from_slice(received);
+            &partial
+        };
+        let (mut consumed, mut answered) = (0, 0);
+        while let Some(payload) = wire::first_frame(&bytes[consumed..])? {
+            self.check(payload, load)?;
+            recorder.record(self.sent[self.slot(self.next_reply)], now);
+            self.next_reply += 1;
+            answered += 1;
+            consumed += 4 + payload.len();
+        }
+        if consumed < bytes.len() {
+            self.partial = bytes[consumed..].to_vec();
+        }
+        Ok(answered)
+    }
+
+    fn check(&self, payload: &[u8], load: &Load) -> Result<(), String> {
+        let (xid, error) = (wire::i32_at(payload, 0), wire::i32_at(payload, 12));
+        if xid != Some(self.next_reply) || error != Some(0) || !load.expects(payload) {
+            return Err(format!(
+                "session {}: expected a good reply to xid {}, got xid {xid:?}, error {error:?}, {} bytes",
+                self.place.session,
+                self.next_reply,
+                payload.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes what is queued; what does not fit stays until the socket is writable.
+    fn flush(&mut self) -> Result<(), String> {
+        while self.written_bytes < self.out.len() {
+            match self.stream.write(&self.out[self.written_bytes..]) {
+                Ok(written) => self.written_bytes += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(format!("session {}: {error}", self.place.session)),
+            }
+        }
+        self.out.clear();
+        self.written_bytes = 0;
+        Ok(())
+    }
+
+    fn is_answered_or_closed(&mut self, scratch: &mut [u8]) -> bool {
+        !matches!(self.stream.read(scratch), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+}

@@ -1,0 +1,95 @@
+//! What is read from `/proc`: processor time of the server, of the driver and of the whole machine, and memory.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// The unit of `/proc`'s processor times: USER_HZ, which is 100 on every Linux that Rust's std supports.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Processor times in ticks, since the start of the process or machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) server: u64,
+    pub(crate) driver: u64,
+    pub(crate) machine: u64,
+}
+
+impl Sample {
+    /// Reads all three; the server's is zero when its process is not known or has gone.
+    pub(crate) fn take(server_pid: Option<u32>) -> Self {
+        Self {
+            server: server_pid.and_then(|pid| process_ticks(&pid.to_string())).unwrap_or(0),
+            driver: process_ticks("self").unwrap_or(0),
+            machine: machine_ticks().unwrap_or(0),
+        }
+    }
+
+    /// What was used since `earlier`, in seconds: by the server, by the driver, and by everything else that ran.
+    pub(crate) fn seconds_since(&self, earlier: &Sample) -> (f64, f64, f64) {
+        let seconds = |later: u64, earlier: u64| later.saturating_sub(earlier) as f64 / TICKS_PER_SECOND;
+        let server = seconds(self.server, earlier.server);
+        let driver = seconds(self.driver, earlier.driver);
+        let others = (seconds(self.machine, earlier.machine) - server - driver).max(0.0);
+        (server, driver, others)
+    }
+}
+
+/// User and system time of a process with all its threads.
+fn process_ticks(pid: &str) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name stands in parentheses and may hold anything; fields are counted from behind it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_ascii_whitespace().skip(11);
+    Some(times.next()?.parse::<u64>().ok()? + times.next()?.parse::<u64>().ok()?)
+}
+
+/// Time that the machine's processors were not idle: all but the columns idle and iowait, and guest time, which user
+/// time includes.
+fn machine_ticks() -> Option<u64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let columns = stat.lines().next()?.split_ascii_whitespace().skip(1).take(8);
+    let busy = columns.enumerate().filter(|(column, _)| !matches!(column, 3 | 4));
+    busy.map(|(_, ticks)| ticks.parse::<u64>().ok()).sum()
+}
+
+/// Resident memory of a process.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
+}
+
+/// Waits until a process has used less than a twentieth of a processor for half a second, or `limit` has passed: so
+/// that one server's housekeeping does not fall into the other's row.
+pub(crate) fn settle(pid: u32, limit: Duration) {
+    let started = Instant::now();
+    let window = Duration::from_millis(500);
+    let mut before = process_ticks(&pid.to_string()).unwrap_or(0);
+    while started.elapsed() < limit {
+        std::thread::sleep(window);
+        let now = process_ticks(&pid.to_string()).unwrap_or(0);
+        if (now.saturating_sub(before)) as f64 / TICKS_PER_SECOND < window.as_secs_f64() / 20.0 {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// Waits until the whole machine has used less than `cores` processors for a second, or `limit` has passed.
+pub(crate) fn await_quiet_machine(cores: f64, limit: Duration) {
+    let started = Instant::now();
+    let mut before = machine_ticks().unwrap_or(0);
+    while started.elapsed() < limit {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = machine_ticks().unwrap_or(0);
+        if (now.saturating_sub(before) as f64) < cores * TICKS_PER_SECOND {
+            return;
+        }
+        before = now;
+    }
+}
