@@ -1,0 +1,597 @@
+//! A seed becomes a sequence: few names, so that operations meet; every operation; wrong arguments now and then.
+//!
+//! What is not generated, and why:
+//! - deleteContainer: Apache's lets any client remove nodes with it, past every access control list; ours refuses it.
+//! - createTTL without a TTL flag and with a negative ttl: Apache's accepts it and dies when it applies it.
+//! - quota texts that do not parse, and writes to `zookeeper_stats`: Apache's dies at the next write below the quota.
+//! - setACL, auth, sasl, quota limits and writes under them in the middle of a burst: Apache's checks a write against what
+//!   is applied already, so the answer depends on how far the burst has come. Auth is even answered out of order.
+//! - requests that make the server close the connection, in the middle of a burst: it closes before or after the
+//!   replies to the earlier ones. Only closeSession's place is certain. And nothing comes behind a closeSession:
+//!   Apache's answers that with SESSIONEXPIRED or not at all.
+//! - sequential znodes directly below `/`, and setACL on the nodes that outlive a run: later runs would see them.
+//! - addWatch and setWatches with null paths: Apache's keeps them under a null key and fails later elsewhere.
+
+use std::mem;
+
+use crate::arguments::{Living, access, is_open};
+use crate::operation::{Action, RelativeZxid, Request, Resume, Step, Version, WatchLists, opcode};
+use crate::player::{SESSIONS, USUAL_TIMEOUT_MS};
+use crate::random::Random;
+
+/// The most requests in one burst.
+const LONGEST_BURST: u64 = 12;
+/// The most operations in one multi.
+const LONGEST_MULTI: u64 = 6;
+
+/// What a sequence dwells on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Theme {
+    Everything,
+    Bursts,
+    Watches,
+    Rights,
+    Quotas,
+    Sessions,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Create,
+    Delete,
+    SetData,
+    SetAcl,
+    GetAcl,
+    Read,
+    Sync,
+    Multi,
+    MultiRead,
+    AddWatch,
+    Watches,
+    SetWatches,
+    GetEphemerals,
+    GetAllChildrenNumber,
+    WhoAmI,
+    Ping,
+    Auth,
+    Sasl,
+    Reconfig,
+    CloseSession,
+    /// A request after which the server closes the connection.
+    Fatal,
+    Mangled,
+    Quota,
+    Drop,
+    Resume,
+    Open,
+    BadFrame,
+}
+
+/// A sequence of about `count` requests.
+pub fn sequence(seed: u64, count: usize) -> Vec<Step> {
+    let mut random = Random::new(seed);
+    let theme = random.weighted(&[
+        (4, Theme::Everything),
+        (3, Theme::Bursts),
+        (3, Theme::Watches),
+        (3, Theme::Rights),
+        (2, Theme::Quotas),
+        (1, Theme::Sessions),
+    ]);
+    let mut generator = Generator {
+        random,
+        theme,
+        session: 0,
+        doubtful: false,
+        careful: false,
+        living: vec![Living {
+            path: "~".to_owned(),
+            owner: None,
+        }],
+    };
+    let mut steps = Vec::new();
+    let mut requests = 0;
+    while requests < count {
+        let session = generator.random.below(SESSIONS as u64) as usize;
+        generator.session = session;
+        for action in generator.actions() {
+            requests += match &action {
+                Action::Send(sent) => sent.len(),
+                _ => 1,
+            };
+            steps.push(Step { session, action });
+        }
+    }
+    steps
+}
+
+pub struct Generator {
+    /// Where chance comes from.
+    pub random: Random,
+    /// What the sequence dwells on.
+    pub theme: Theme,
+    /// Whose turn it is.
+    pub session: usize,
+    /// Whether the request will probably fail, so that nothing it creates or deletes counts.
+    pub doubtful: bool,
+    /// Whether the next arguments should be such that the request succeeds.
+    pub careful: bool,
+    /// What probably exists, so that most operations meet something. A guess is enough.
+    pub living: Vec<Living>,
+}
+
+impl Generator {
+    fn actions(&mut self) -> Vec<Action> {
+        if self.theme == Theme::Bursts && self.random.percent(50) {
+            return vec![Action::Send(self.burst())];
+        }
+        let kind = self.kind();
+        match kind {
+            Kind::Drop => vec![Action::Drop],
+            Kind::Resume => {
+                let resume = self.random.weighted(&[
+                    (4, Resume::AfterDrop),
+                    (4, Resume::TakeOver),
+                    (2, Resume::WrongPassword),
+                    (1, Resume::Ahead),
+                ]);
+                let mut actions = vec![Action::Resume(resume)];
+                if self.random.percent(60) {
+                    actions.push(Action::Send(vec![self.set_watches()]));
+                }
+                actions
+            }
+            Kind::Open => vec![Action::Open {
+                timeout_ms: *self.random.pick(&[USUAL_TIMEOUT_MS, 30_000, 1, 0, -5, i32::MAX]),
+                with_read_only_byte: self.random.percent(60),
+            }],
+            Kind::BadFrame => vec![Action::BadFrame(self.bad_frame())],
+            Kind::Quota => self
+                .quota()
+                .into_iter()
+                .map(|request| Action::Send(vec![request]))
+                .collect(),
+            _ => vec![Action::Send(vec![self.request(kind)])],
+        }
+    }
+
+    fn kind(&mut self) -> Kind {
+        let more = |wanted, theme, then: u64, otherwise: u64| if wanted == theme { then } else { otherwise };
+        let theme = self.theme;
+        self.random.weighted(&[
+            (240, Kind::Create),
+            (100, Kind::Delete),
+            (100, Kind::SetData),
+            (more(Theme::Rights, theme, 120, 10), Kind::SetAcl),
+            (more(Theme::Rights, theme, 60, 12), Kind::GetAcl),
+            (more(Theme::Watches, theme, 240, 160), Kind::Read),
+            (12, Kind::Sync),
+            (80, Kind::Multi),
+            (25, Kind::MultiRead),
+            (more(Theme::Watches, theme, 80, 15), Kind::AddWatch),
+            (more(Theme::Watches, theme, 60, 15), Kind::Watches),
+            (more(Theme::Watches, theme, 40, 12), Kind::SetWatches),
+            (12, Kind::GetEphemerals),
+            (12, Kind::GetAllChildrenNumber),
+            (more(Theme::Rights, theme, 15, 5), Kind::WhoAmI),
+            (6, Kind::Ping),
+            (more(Theme::Rights, theme, 50, 6), Kind::Auth),
+            (2, Kind::Sasl),
+            (2, Kind::Reconfig),
+            (more(Theme::Sessions, theme, 60, 10), Kind::CloseSession),
+            (more(Theme::Sessions, theme, 30, 5), Kind::Fatal),
+            (12, Kind::Mangled),
+            (more(Theme::Quotas, theme, 60, 0), Kind::Quota),
+            (more(Theme::Sessions, theme, 60, 8), Kind::Drop),
+            (more(Theme::Sessions, theme, 100, 10), Kind::Resume),
+            (more(Theme::Sessions, theme, 30, 4), Kind::Open),
+            (more(Theme::Sessions, theme, 15, 2), Kind::BadFrame),
+        ])
+    }
+
+    fn burst(&mut self) -> Vec<Request> {
+        let mut requests = Vec::new();
+        if self.random.percent(5) {
+            requests.push(self.request(Kind::Auth));
+        }
+        for _ in 0..2 + self.random.below(LONGEST_BURST - 1) {
+            let kind = self.random.weighted(&[
+                (30, Kind::Create),
+                (18, Kind::Delete),
+                (15, Kind::SetData),
+                (25, Kind::Read),
+                (3, Kind::Sync),
+                (12, Kind::Multi),
+                (4, Kind::MultiRead),
+                (3, Kind::AddWatch),
+                (2, Kind::Watches),
+                (2, Kind::SetWatches),
+                (3, Kind::GetEphemerals),
+                (2, Kind::GetAllChildrenNumber),
+                (1, Kind::GetAcl),
+                (1, Kind::WhoAmI),
+                (1, Kind::Ping),
+            ]);
+            requests.push(self.request(kind));
+        }
+        if self.random.percent(8) {
+            requests.push(self.request(Kind::CloseSession));
+        }
+        requests
+    }
+
+    fn request(&mut self, kind: Kind) -> Request {
+        match kind {
+            Kind::Create => self.create(),
+            Kind::Delete => {
+                let (mut path, version) = (self.path(), self.version());
+                if path.as_deref() == Some("~") && self.random.percent(98) {
+                    // Without its root the rest of a sequence meets nothing.
+                    path = self.new_path();
+                }
+                if let (Some(path), Version::Exactly(-1) | Version::Seen(0), false) = (&path, version, self.doubtful) {
+                    self.forget(path);
+                }
+                Request::Delete { path, version }
+            }
+            Kind::SetData => Request::SetData {
+                path: self.path(),
+                data: self.data(),
+                version: self.version(),
+            },
+            Kind::SetAcl => Request::SetAcl {
+                path: self.own_path(),
+                acl: self.acl(60),
+                version: self.version(),
+            },
+            Kind::GetAcl => Request::GetAcl { path: self.path() },
+            Kind::Sync => Request::Sync { path: self.path() },
+            Kind::Multi => self.multi(),
+            Kind::MultiRead => self.multi_read(),
+            Kind::AddWatch => {
+                let mode = self.random.weighted(&[(10, 0), (10, 1), (1, 2), (1, -1)]);
+                Request::AddWatch {
+                    path: Some(self.watched_path()),
+                    mode,
+                }
+            }
+            Kind::Watches => self.watches(),
+            Kind::SetWatches => self.set_watches(),
+            Kind::GetEphemerals => Request::GetEphemerals { prefix: self.prefix() },
+            Kind::GetAllChildrenNumber => Request::GetAllChildrenNumber { path: self.path() },
+            Kind::WhoAmI => Request::WhoAmI,
+            Kind::Ping => Request::Ping,
+            Kind::Auth => self.auth(),
+            Kind::Sasl => Request::Sasl {
+                token: b"token"[..self.random.below(6) as usize].to_vec(),
+            },
+            Kind::Reconfig => Request::Reconfig {
+                joining: Some("server.2=127.0.0.1:2888:3888;2181".to_owned()),
+                leaving: None,
+                members: None,
+                config_id: -1,
+            },
+            Kind::CloseSession => {
+                self.forget_session();
+                Request::CloseSession
+            }
+            Kind::Fatal => self.fatal(),
+            Kind::Mangled => self.mangled(),
+            _ => self.read(),
+        }
+    }
+
+    fn create(&mut self) -> Request {
+        let mut path = self.new_path();
+        let opcode = self.random.weighted(&[
+            (50, opcode::CREATE),
+            (35, opcode::CREATE2),
+            (6, opcode::CREATE_CONTAINER),
+            (9, opcode::CREATE_TTL),
+        ]);
+        let mut ttl = *self.random.pick(if self.careful {
+            &[60_000]
+        } else {
+            &[60_000, 1_000_000, 1, 0xff_ffff_ffff, 0x100_0000_0000, 0, -1]
+        });
+        let flags = match opcode {
+            opcode::CREATE_TTL if self.careful => 5,
+            opcode::CREATE_CONTAINER if self.careful => 4,
+            _ if self.careful => *self.random.pick(&[0, 0, 1, 2, 3]),
+            opcode::CREATE_TTL => self.random.weighted(&[(10, 5), (10, 6), (1, 0), (1, 1), (1, 7)]),
+            opcode::CREATE_CONTAINER => self.random.weighted(&[(10, 4), (1, 0), (1, 1), (1, 2), (1, 5)]),
+            _ => self.random.weighted(&[
+                (40, 0),
+                (20, 1),
+                (15, 2),
+                (12, 3),
+                (4, 4),
+                (1, 5),
+                (1, 6),
+                (1, 7),
+                (1, -1),
+            ]),
+        };
+        if opcode == opcode::CREATE_TTL && !(5..=6).contains(&flags) {
+            ttl = i64::max(ttl, 0);
+        }
+        let percent = match self.theme {
+            _ if self.careful => 0,
+            Theme::Rights => 40,
+            _ => 6,
+        };
+        let acl = self.acl(percent);
+        if [2, 3, 6].contains(&flags) {
+            let mut prefix = path
+                .filter(|path| path.starts_with("~/"))
+                .unwrap_or_else(|| "~/s".to_owned());
+            prefix.push_str(self.random.weighted(&[(6, "/s"), (2, "/"), (2, "s"), (1, "")]));
+            path = Some(prefix);
+        } else if let Some(path) = path.as_deref().filter(|_| percent == 40 || is_open(&acl))
+            && !self.doubtful
+        {
+            self.remember(path, flags == 1);
+        }
+        Request::Create {
+            opcode,
+            path,
+            data: self.data(),
+            acl,
+            flags,
+            ttl,
+        }
+    }
+
+    fn read(&mut self) -> Request {
+        let opcode = *self.random.pick(&[
+            opcode::EXISTS,
+            opcode::EXISTS,
+            opcode::GET_DATA,
+            opcode::GET_DATA,
+            opcode::GET_CHILDREN,
+            opcode::GET_CHILDREN2,
+        ]);
+        Request::Read {
+            opcode,
+            path: self.path(),
+            watch: self.random.percent(50),
+        }
+    }
+
+    fn multi(&mut self) -> Request {
+        // A multi of random operations fails nearly always: most are made of operations that should succeed.
+        self.careful = self.random.percent(65);
+        let doubtful = mem::replace(&mut self.doubtful, !self.careful);
+        let mut operations = Vec::new();
+        for _ in 0..self.random.below(LONGEST_MULTI + 1) {
+            let operation = match self.random.below(100) {
+                0..=49 => self.create(),
+                50..=69 => self.request(Kind::SetData),
+                70..=84 => self.request(Kind::Delete),
+                85..=98 => Request::Check {
+                    path: self.path(),
+                    version: self.version(),
+                },
+                _ if self.careful => self.create(),
+                // Neither allowed in a multi: the whole is refused.
+                _ => {
+                    let kind = *self.random.pick(&[Kind::Read, Kind::SetAcl]);
+                    self.request(kind)
+                }
+            };
+            operations.push(operation);
+        }
+        self.careful = false;
+        self.doubtful = doubtful;
+        Request::Multi {
+            opcode: opcode::MULTI,
+            operations,
+        }
+    }
+
+    fn multi_read(&mut self) -> Request {
+        let mut operations = Vec::new();
+        for _ in 0..self.random.below(LONGEST_MULTI) {
+            let opcode = *self.random.pick(&[opcode::GET_DATA, opcode::GET_CHILDREN]);
+            operations.push(Request::Read {
+                opcode,
+                path: self.path(),
+                watch: self.random.percent(20),
+            });
+        }
+        if self.random.percent(4) {
+            operations.push(self.request(Kind::Delete));
+        }
+        Request::Multi {
+            opcode: opcode::MULTI_READ,
+            operations,
+        }
+    }
+
+    fn watches(&mut self) -> Request {
+        let opcode = *self.random.pick(&[opcode::CHECK_WATCHES, opcode::REMOVE_WATCHES]);
+        let kind = self
+            .random
+            .weighted(&[(4, 1), (4, 2), (4, 3), (3, 4), (3, 5), (1, 0), (1, 6)]);
+        Request::Watches {
+            opcode,
+            path: Some(self.watched_path()),
+            kind,
+        }
+    }
+
+    fn set_watches(&mut self) -> Request {
+        let relative = match self.random.below(4) {
+            0 => RelativeZxid::Zero,
+            1 => RelativeZxid::Largest,
+            _ => RelativeZxid::Back(self.random.below(20) as usize),
+        };
+        let mut lists = WatchLists {
+            data: self.paths(),
+            exist: self.paths(),
+            child: self.paths(),
+            persistent: None,
+        };
+        if self.random.percent(50) {
+            lists.persistent = Some((self.paths(), self.paths()));
+        }
+        Request::SetWatches { relative, lists }
+    }
+
+    fn paths(&mut self) -> Vec<String> {
+        (0..self.random.below(4)).map(|_| self.watched_path()).collect()
+    }
+
+    /// After these the server closes the connection.
+    fn fatal(&mut self) -> Request {
+        match self.random.below(5) {
+            0 => Request::Check {
+                path: self.path(),
+                version: self.version(),
+            },
+            1 => Request::Auth {
+                scheme: "unknown".to_owned(),
+                credentials: Some(b"x".to_vec()),
+            },
+            2 => Request::Auth {
+                scheme: "digest".to_owned(),
+                credentials: None,
+            },
+            3 => Request::Auth {
+                scheme: "world".to_owned(),
+                credentials: Some(b"anyone".to_vec()),
+            },
+            _ => Request::Unknown {
+                opcode: *self.random.pick(&[0, -1, 10, 23, 99, 108, 1000]),
+            },
+        }
+    }
+
+    fn mangled(&mut self) -> Request {
+        let kind = *self.random.pick(&[
+            Kind::Create,
+            Kind::Delete,
+            Kind::SetData,
+            Kind::SetAcl,
+            Kind::Read,
+            Kind::Sync,
+            Kind::Multi,
+            Kind::MultiRead,
+            Kind::AddWatch,
+            Kind::Watches,
+            Kind::GetEphemerals,
+            Kind::GetAcl,
+        ]);
+        let doubtful = mem::replace(&mut self.doubtful, true);
+        let request = Box::new(self.request(kind));
+        self.doubtful = doubtful;
+        let cut_bytes = if self.random.percent(70) {
+            1 + self.random.below(12) as usize
+        } else {
+            0
+        };
+        let extra_bytes = if cut_bytes == 0 {
+            1 + self.random.below(9) as usize
+        } else {
+            0
+        };
+        Request::Mangled {
+            request,
+            cut_bytes,
+            extra_bytes,
+        }
+    }
+
+    /// Lengths that no server accepts, and a frame too short for a header.
+    fn bad_frame(&mut self) -> Vec<u8> {
+        self.random
+            .pick(&[
+                vec![0xff, 0xff, 0xff, 0xff],
+                vec![0x80, 0, 0, 0],
+                vec![0x7f, 0xff, 0xff, 0xff],
+                vec![0, 0, 0, 0],
+                vec![0, 0, 0, 2, 1, 2],
+            ])
+            .clone()
+    }
+
+    /// A quota as `setquota` makes it, or its end.
+    fn quota(&mut self) -> Vec<Request> {
+        let base = (*self.random.pick(&["~", "~/a", "~/b", "~/a/a"])).to_owned();
+        let limits = format!("/zookeeper/quota{base}/zookeeper_limits");
+        let stats = format!("/zookeeper/quota{base}/zookeeper_stats");
+        let text = (*self.random.pick(&[
+            "count=3,bytes=-1",
+            "count=-1,bytes=40",
+            "count=5,bytes=100=;byteHardLimit=60;countHardLimit=4",
+            "count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=6",
+            "count=-1,bytes=-1=;byteHardLimit=50;countHardLimit=-1",
+        ]))
+        .as_bytes()
+        .to_vec();
+        match self.random.below(10) {
+            0..=3 => {
+                let mut requests = Vec::new();
+                let mut path = "/zookeeper/quota~".to_owned();
+                requests.push(plain_create(path.clone(), Vec::new()));
+                for name in base.split('/').skip(1) {
+                    path = format!("{path}/{name}");
+                    requests.push(plain_create(path.clone(), Vec::new()));
+                }
+                requests.push(plain_create(limits, text));
+                requests.push(plain_create(stats, b"count=0,bytes=0".to_vec()));
+                requests
+            }
+            4 => vec![Request::SetData {
+                path: Some(limits),
+                data: Some(text),
+                version: Version::Exactly(-1),
+            }],
+            5 => vec![
+                Request::Delete {
+                    path: Some(limits),
+                    version: Version::Exactly(-1),
+                },
+                Request::Delete {
+                    path: Some(stats),
+                    version: Version::Exactly(-1),
+                },
+            ],
+            _ => vec![
+                Request::Read {
+                    opcode: opcode::GET_DATA,
+                    path: Some(stats),
+                    watch: self.random.percent(50),
+                },
+                Request::Read {
+                    opcode: opcode::GET_DATA,
+                    path: Some(limits),
+                    watch: self.random.percent(50),
+                },
+            ],
+        }
+    }
+}
+
+fn plain_create(path: String, data: Vec<u8>) -> Request {
+    Request::Create {
+        opcode: opcode::CREATE,
+        path: Some(path),
+        data: Some(data),
+        acl: Some(vec![access(31, "world", "anyone")]),
+        flags: 0,
+        ttl: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_sequence_twice() {
+        let shown = |seed| sequence(seed, 300).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown(7), shown(7));
+        assert_ne!(shown(7), shown(8));
+    }
+}
