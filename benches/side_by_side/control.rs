@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::fleet::SESSION_TIMEOUT_MS;
@@ -99,7 +100,14 @@ impl Control {
     }
 }
 
-/// Tries until a fresh session has read `path`; returns its data and when it came. `alive` ends the wait early when it turns false.
+/// How long one attempt may wait for its reply before another is made beside it. Apache ZooKeeper loses handshakes that
+/// arrive while it starts, and never answers them.
+const ATTEMPT_ALONE: Duration = Duration::from_millis(50);
+/// How long an attempt is waited for in all. With the interval above it bounds the attempts under way to 100.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Tries until a fresh session has read `path`; returns its data and when it came. `alive` ends the wait early when it
+/// turns false.
 ///
 /// # Errors
 /// The last failure, when `patience` has passed or the server is no longer alive.
@@ -110,18 +118,29 @@ pub(crate) fn await_first_reply(
     mut alive: impl FnMut() -> bool,
 ) -> Result<(Vec<u8>, Instant), String> {
     let started = Instant::now();
+    let (report, reports) = mpsc::channel();
     loop {
-        let attempt = Control::open(address, patience).and_then(|mut control| {
-            let reply = (control.get(path)?, Instant::now());
-            control.close()?;
-            Ok(reply)
-        });
-        match attempt {
-            Ok(reply) => return Ok(reply),
-            Err(error) if !alive() => return Err(format!("the server ended while starting ({error})")),
-            Err(error) if started.elapsed() > patience => return Err(format!("no reply yet: {error}")),
-            // Often enough to time a start of hundreds of milliseconds, rarely enough not to slow it down.
-            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        let (report, path) = (report.clone(), path.to_vec());
+        std::thread::spawn(move || report.send(first_reply(address, &path)));
+        let failure = match reports.recv_timeout(ATTEMPT_ALONE) {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "a handshake without an answer".to_owned(),
+        };
+        if !alive() {
+            return Err(format!("the server ended while starting ({failure})"));
         }
+        if started.elapsed() > patience {
+            return Err(format!("no reply yet: {failure}"));
+        }
+        // Often enough to time a start of hundreds of milliseconds, rarely enough not to slow it down.
+        std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+fn first_reply(address: SocketAddr, path: &[u8]) -> io::Result<(Vec<u8>, Instant)> {
+    let mut control = Control::open(address, ATTEMPT_LIMIT)?;
+    let reply = (control.get(path)?, Instant::now());
+    control.close()?;
+    Ok(reply)
 }

@@ -50,6 +50,11 @@ pub(crate) fn weigh(server: &mut Server, znodes: u32) -> Result<Footprint, Strin
     let loaded_bytes = resident(server);
     let disk_bytes = server.disk_bytes();
 
+    eprintln!(
+        "loaded at {load_operations_per_s:.0} creates/s, {} MiB resident; restarting",
+        loaded_bytes >> 20
+    );
+
     let sigterm = server.stop(Signal::TERM)?;
     let start_clean = restart(server, &last)?;
     settle(pid(server)?, SETTLE_LIMIT);
