@@ -16,6 +16,296 @@
 //! Left out on purpose: watches (local to a server, in `watch`), who is connected (in `server`), when a session expires
 //! (in `replica`), and the disk (in `storage`): the state only remembers which records a checkpoint must write.
 
+mod acl;
+mod checkpoint;
 pub mod command;
+mod digest;
+mod edit;
+mod loader;
+mod node;
+mod ops;
+mod path;
+mod query;
+mod quota;
+mod session;
+mod tree;
 
+pub use acl::{AclId, AclRef};
+pub use checkpoint::{Checkpoint, DataRecord, Record};
 pub use command::{Batch, Command, ConnectionId, Origin, Rules, ServerId, Stamp};
+pub use loader::{LoadError, Loader, NodeRecord};
+pub use node::StoredStat;
+pub use session::Session;
+
+use crate::proto::{Acl, ErrorCode, Identity, Permissions, Reply, SessionId, Stat, Text, Zxid};
+use bytes::Bytes;
+use hashbrown::HashSet;
+use node::{Kind, Node, NodeId};
+use std::collections::BTreeSet;
+
+/// The truth: every znode, session and list of rights, as of one zxid.
+///
+/// Reading goes through `&self` and may run on many threads; [`State::apply`] needs the state for itself.
+pub struct State {
+    zxid: Zxid,
+    /// The sum of [`digest::of`] over all znodes.
+    digest: u64,
+    /// Bytes of all paths and all data.
+    data_bytes: u64,
+    tree: tree::Tree,
+    acls: acl::AclTable,
+    sessions: session::Sessions,
+    /// Containers and TTL znodes.
+    removable: BTreeSet<NodeId>,
+    /// Paths that have a quota.
+    quotas: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
+    dirty: checkpoint::Dirty,
+    /// While a multi runs: how to take it back.
+    undo: Option<Vec<edit::Undo>>,
+}
+
+/// The outcome of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its number.
+    pub zxid: Zxid,
+    /// What its reply says.
+    pub result: Result<Reply, ErrorCode>,
+}
+
+/// Something that happened, for watches and for the server's table of sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A znode was created.
+    Created {
+        /// Its path.
+        path: Text,
+        /// Its rights.
+        acl: AclRef,
+        /// Its parent's rights.
+        parent_acl: AclRef,
+    },
+    /// A znode was deleted.
+    Deleted {
+        /// Its path.
+        path: Text,
+        /// The rights that it had.
+        acl: AclRef,
+        /// Its parent's rights.
+        parent_acl: AclRef,
+    },
+    /// A znode's data was set.
+    DataChanged {
+        /// Its path.
+        path: Text,
+        /// Its rights.
+        acl: AclRef,
+    },
+    /// A session was opened.
+    SessionOpened {
+        /// Which.
+        session: SessionId,
+    },
+    /// A session was bound to another connection, or to the same again.
+    SessionAttached {
+        /// Which.
+        session: SessionId,
+    },
+    /// A session was closed; its ephemerals were deleted before.
+    SessionClosed {
+        /// Which.
+        session: SessionId,
+    },
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Znodes as ZooKeeper counts them: the root twice. 5 on a fresh server.
+    pub znodes: usize,
+    /// Ephemerals among them.
+    pub ephemerals: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Bytes of all paths and data, as in ZooKeeper. 44 on a fresh server.
+    pub approximate_data_bytes: u64,
+}
+
+impl State {
+    /// The state of a server that has never run: only the znodes that are always there, their stats all zero.
+    pub fn new() -> State {
+        let mut state = State::bare();
+        state.plant_root(StoredStat::default(), Some(Bytes::new()));
+        let read_only = Acl {
+            permissions: Permissions::READ,
+            identity: Identity::anyone(),
+        };
+        let config = StoredStat {
+            // As Apache's: its ACL is set with the version -1.
+            aversion: -1,
+            acl: state.acquire_acl(&[read_only]),
+            ..StoredStat::default()
+        };
+        let mut plant = |parent: &[u8], path: &[u8], stat: StoredStat| {
+            let parent = state
+                .tree
+                .find(parent)
+                .expect("parents are planted before their children");
+            state.add(
+                parent,
+                path,
+                Node::new(path::name(path), stat, Some(Bytes::new()), false),
+            );
+        };
+        plant(b"/", b"/zookeeper", StoredStat::default());
+        plant(b"/zookeeper", path::QUOTA_ROOT, StoredStat::default());
+        plant(b"/zookeeper", path::CONFIG, config);
+        state
+    }
+
+    /// A state to be loaded from records.
+    pub fn loader() -> Loader {
+        Loader::new()
+    }
+
+    /// A root without any meaning yet, and nothing else.
+    fn bare() -> State {
+        State {
+            zxid: Zxid::ZERO,
+            digest: 0,
+            data_bytes: 0,
+            tree: tree::Tree::new(Node::new(b"", StoredStat::default(), None, false)),
+            acls: acl::AclTable::new(),
+            sessions: session::Sessions::default(),
+            removable: BTreeSet::new(),
+            quotas: HashSet::default(),
+            dirty: checkpoint::Dirty::default(),
+            undo: None,
+        }
+    }
+
+    /// Gives the bare root its stat and data.
+    fn plant_root(&mut self, stat: StoredStat, data: Option<Bytes>) {
+        let root = self.tree.node_mut(NodeId::ROOT);
+        root.stat = stat;
+        root.body_checksum = digest::body(b"/", data.as_deref());
+        root.data = data;
+        self.dirty.added(b"/", root);
+        self.dirty.push(NodeId::ROOT);
+        self.count_in(NodeId::ROOT, b"/");
+    }
+
+    /// Does what a command says, at the next zxid. What happened is appended to `changes`, in order; nothing if it
+    /// failed.
+    pub fn apply(&mut self, stamp: &Stamp, command: &Command, changes: &mut Vec<Change>) -> Applied {
+        self.zxid = self.zxid.next();
+        let changes_before = changes.len();
+        let result = ops::apply(self, stamp, command, changes);
+        assert!(
+            self.undo.is_none(),
+            "Atomic: a multi is committed or taken back at its end"
+        );
+        assert!(
+            result.is_ok() || changes.len() == changes_before,
+            "a failed command changes nothing: {} changes, {changes_before} before it",
+            changes.len()
+        );
+        Applied {
+            zxid: self.zxid,
+            result,
+        }
+    }
+
+    /// The last command that was applied.
+    pub fn zxid(&self) -> Zxid {
+        self.zxid
+    }
+
+    /// Apache's digest of the tree, version 2: equal on members that are equal at equal zxid.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The stat of the znode at `path`, if there is one. Nobody's rights are asked for.
+    pub fn stat(&self, path: &str) -> Option<Stat> {
+        Some(self.tree.node(self.tree.find(path.as_bytes())?).visible_stat())
+    }
+
+    /// The rights of the znode at `path`, if there is one.
+    pub fn acl_of(&self, path: &str) -> Option<AclRef> {
+        let node = self.tree.node(self.tree.find(path.as_bytes())?);
+        Some(self.acls.get(node.stat.acl).clone())
+    }
+
+    /// A session, if it is open.
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(id)
+    }
+
+    /// All sessions, in the order of their ids.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().map(|entry| &entry.session)
+    }
+
+    /// The ephemerals of each session that has any: sessions in the order of their ids, paths sorted.
+    pub fn ephemerals(&self) -> Vec<(SessionId, Vec<Text>)> {
+        let holding = self.sessions.iter().filter(|entry| !entry.ephemerals.is_empty());
+        holding
+            .map(|entry| (entry.session.id, self.ephemeral_paths(entry.session.id)))
+            .collect()
+    }
+
+    /// The ephemerals of a session, sorted.
+    fn ephemeral_paths(&self, session: SessionId) -> Vec<Text> {
+        let mut paths: Vec<Text> = self
+            .sessions
+            .ephemerals_of(session)
+            .map(|id| self.path_text(id))
+            .collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    fn path_text(&self, id: NodeId) -> Text {
+        // Paths in the tree have been validated, so they are UTF-8.
+        Text::from(std::str::from_utf8(&self.tree.path(id)).unwrap_or_default())
+    }
+
+    /// How much there is. Costs nothing.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            znodes: self.tree.len() + 1,
+            ephemerals: self.sessions.ephemerals(),
+            sessions: self.sessions.len(),
+            approximate_data_bytes: self.data_bytes,
+        }
+    }
+
+    /// Containers and TTL znodes that have had their time at `now_ms`, at most `limit`: the leader may propose to remove
+    /// them. A container that never had a child stays for `max_never_used_ms`, or for ever if that is 0. Looks at every
+    /// container and TTL znode there is.
+    pub fn removable(&self, now_ms: i64, max_never_used_ms: i64, limit: usize) -> Vec<Text> {
+        let is_due = |id: &&NodeId| {
+            let node = self.tree.node(**id);
+            let age_ms = now_ms.saturating_sub(node.stat.mtime);
+            node.children().is_empty()
+                && match node.kind() {
+                    Kind::Container if node.stat.creates > 0 => true,
+                    Kind::Container => max_never_used_ms != 0 && age_ms > max_never_used_ms,
+                    Kind::Ttl(ttl_ms) => age_ms > ttl_ms,
+                    Kind::Persistent | Kind::Ephemeral => false,
+                }
+        };
+        let due = self.removable.iter().filter(is_due).take(limit);
+        due.map(|id| self.path_text(*id)).collect()
+    }
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Reads: answered from memory, written straight into the connection's buffer.
+//!
+//! Paths of reads are not validated: one that no znode can have finds none. The empty path is the root, as in Apache.
+
+use super::State;
+use super::acl::AclRef;
+use super::node::{Node, NodeId};
+use crate::proto::jute::Encode;
+use crate::proto::multi::{MultiHeader, MultiReadRequest, ReadOperation};
+use crate::proto::request::Query;
+use crate::proto::{Acl, ErrorCode, Identity, OpCode, Permissions, SessionId, Text};
+use bytes::BytesMut;
+
+/// Who asks, and whether that matters.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    identities: &'a [Identity],
+    skip_acl: bool,
+}
+
+impl Caller<'_> {
+    fn authorise(self, acl: &AclRef, wanted: Permissions) -> Result<(), ErrorCode> {
+        if acl.permits(wanted, self.identities) || self.skip_acl {
+            Ok(())
+        } else {
+            Err(ErrorCode::NoAuth)
+        }
+    }
+}
+
+impl State {
+    /// Answers a read: appends the body of its reply to `out`. `skip_acl`: nothing is forbidden.
+    ///
+    /// # Errors
+    /// `NoNode`, `NoAuth`; for exists also `BadArguments`. What was appended before an error means nothing.
+    pub fn query(
+        &self,
+        query: &Query,
+        session: SessionId,
+        caller: &[Identity],
+        skip_acl: bool,
+        out: &mut BytesMut,
+    ) -> Result<(), ErrorCode> {
+        let caller = Caller {
+            identities: caller,
+            skip_acl,
+        };
+        match query {
+            Query::Exists(request) => {
+                if request.path.bytes().contains(&0) {
+                    return Err(ErrorCode::BadArguments);
+                }
+                self.readable(&request.path, caller)?.visible_stat().encode(out);
+                Ok(())
+            }
+            Query::GetData(request) => self.get_data(&request.path, caller, out),
+            Query::GetAcl(request) => self.get_acl(&request.path, caller, out),
+            Query::GetChildren(request) => {
+                self.write_children(self.readable(&request.path, caller)?, out);
+                Ok(())
+            }
+            Query::GetChildren2(request) => {
+                let node = self.readable(&request.path, caller)?;
+                self.write_children(node, out);
+                node.visible_stat().encode(out);
+                Ok(())
+            }
+            Query::GetEphemerals(request) => {
+                self.get_ephemerals(session, &request.path, out);
+                Ok(())
+            }
+            Query::GetAllChildrenNumber(request) => self.get_all_children_number(&request.path, caller, out),
+            Query::MultiRead(request) => {
+                self.multi_read(request, caller, out);
+                Ok(())
+            }
+        }
+    }
+
+    fn existing(&self, path: &Text) -> Result<NodeId, ErrorCode> {
+        self.tree.find(path.bytes()).ok_or(ErrorCode::NoNode)
+    }
+
+    /// The znode at `path`, if the caller may read it.
+    fn readable(&self, path: &Text, caller: Caller<'_>) -> Result<&Node, ErrorCode> {
+        let node = self.tree.node(self.existing(path)?);
+        caller.authorise(self.acls.get(node.stat.acl), Permissions::READ)?;
+        Ok(node)
+    }
+
+    fn get_data(&self, path: &Text, caller: Caller<'_>, out: &mut BytesMut) -> Result<(), ErrorCode> {
+        let node = self.readable(path, caller)?;
+        out.write_buffer(node.data.as_deref());
+        node.visible_stat().encode(out);
+        Ok(())
+    }
+
+    /// Who may not administer the znode does not see the hashes of others.
+    fn get_acl(&self, path: &Text, caller: Caller<'_>, out: &mut BytesMut) -> Result<(), ErrorCode> {
+        let node = self.tree.node(self.existing(path)?);
+        let acl = self.acls.get(node.stat.acl);
+        caller.authorise(acl, Permissions::READ.or(Permissions::ADMIN))?;
+        if caller.authorise(acl, Permissions::ADMIN).is_ok() {
+            Acl::encode_list(Some(acl.entries()), out);
+        } else {
+            out.write_count(acl.entries().len());
+            for entry in acl.entries() {
+                write_masked(entry, out);
+            }
+        }
+        node.visible_stat().encode(out);
+        Ok(())
+    }
+
+    fn write_children(&self, node: &Node, out: &mut BytesMut) {
+        out.write_count(node.children().len());
+        for child in node.children() {
+            out.write_buffer(Some(&self.tree.node(*child).name));
+        }
+    }
+
+    /// Blank and `/` ask for all; anything else is the beginning of a string, not of a path.
+    fn get_ephemerals(&self, session: SessionId, prefix: &Text, out: &mut BytesMut) {
+        let mut paths = self.ephemeral_paths(session);
+        if !matches!(prefix.trim(), "" | "/") {
+            paths.retain(|path| path.bytes().starts_with(prefix.bytes()));
+        }
+        out.write_count(paths.len());
+        for path in paths {
+            out.write_buffer(Some(path.bytes()));
+        }
+    }
+
+    fn get_all_children_number(&self, path: &Text, caller: Caller<'_>, out: &mut BytesMut) -> Result<(), ErrorCode> {
+        self.readable(path, caller)?;
+        let id = self.existing(path)?;
+        let mut count = 0;
+        if id == NodeId::ROOT {
+            count = self.tree.len();
+        } else {
+            self.tree.walk(id, |_| count += 1);
+        }
+        out.write_count(count - 1);
+        Ok(())
+    }
+
+    /// Each operation is answered for itself.
+    fn multi_read(&self, request: &MultiReadRequest, caller: Caller<'_>, out: &mut BytesMut) {
+        for operation in &request.operations {
+            let (op, path) = match operation {
+                ReadOperation::GetData(body) => (OpCode::GetData, &body.path),
+                ReadOperation::GetChildren(body) => (OpCode::GetChildren, &body.path),
+            };
+            match self.readable(path, caller) {
+                Ok(node) => {
+                    MultiHeader::result(op).encode(out);
+                    if op == OpCode::GetData {
+                        out.write_buffer(node.data.as_deref());
+                        node.visible_stat().encode(out);
+                    } else {
+                        self.write_children(node, out);
+                    }
+                }
+                Err(code) => {
+                    MultiHeader::error(code.to_wire()).encode(out);
+                    out.write_int(code.to_wire());
+                }
+            }
+        }
+        MultiHeader::END.encode(out);
+    }
+}
+
+fn write_masked(entry: &Acl, out: &mut BytesMut) {
+    let Identity { scheme, id } = &entry.identity;
+    if scheme.bytes().as_ref() != b"digest" {
+        return entry.encode(out);
+    }
+    out.write_int(entry.permissions.0);
+    out.write_text(scheme);
+    match id.split_once(':') {
+        Some((user, _)) => out.write_text(&format!("{user}:x")),
+        None => out.write_text(id),
+    }
+}
