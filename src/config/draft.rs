@@ -142,6 +142,16 @@ impl Draft {
         });
     }
 
+    /// Reports that `given` is wrong in the light of others.
+    pub(super) fn wrong_here(&mut self, given: &Given, message: impl Into<String>) {
+        self.problems.push(Problem {
+            place: given.place.clone(),
+            key: given.key.clone(),
+            value: Some(given.text.clone()),
+            message: message.into(),
+        });
+    }
+
     /// Like [`Self::wrong`], without showing the value.
     pub(super) fn wrong_secret(&mut self, key: &str, message: impl Into<String>) {
         let place = self.place_of(key);
@@ -151,6 +161,11 @@ impl Draft {
             value: None,
             message: message.into(),
         });
+    }
+
+    /// Whether `key` has been found wrong already, so that nothing should be concluded from its absence.
+    pub(super) fn is_wrong(&self, key: &str) -> bool {
+        self.problems.iter().any(|problem| problem.key == key)
     }
 
     /// Whether anybody set `key`.

@@ -75,7 +75,7 @@ pub(super) enum Setter {
     Fraction(fn(&mut Draft, f64)),
     /// Any text that is not empty.
     Text(fn(&mut Draft, &str)),
-    /// Like `Text`, never shown in a log or an error.
+    /// Any text, never shown in a log or an error.
     Secret(fn(&mut Draft, &str)),
     /// A form of its own; the error says what is wrong and what would be right.
     Parsed {
@@ -98,12 +98,13 @@ impl Setter {
                 format!(
                     "a number{} from {} to {max}, or {unset} for none",
                     unit.suffix(),
-                    unset.max(&0) + 1
+                    unset + 1
                 )
             }
             Self::Port(_) => "a TCP port from 1 to 65535, or 0 for none".to_owned(),
             Self::Fraction(_) => "a number from 0 to 1".to_owned(),
-            Self::Text(_) | Self::Secret(_) => "a text that is not empty".to_owned(),
+            Self::Text(_) => "a text that is not empty".to_owned(),
+            Self::Secret(_) => "a text, which no log shows".to_owned(),
             Self::Parsed { form, .. } => (*form).to_owned(),
             Self::Ignored => "anything".to_owned(),
         }
@@ -154,8 +155,8 @@ impl Setter {
                 let number = text.parse::<f64>().ok().filter(|number| (0.0..=1.0).contains(number));
                 set(draft, number.ok_or_else(expected)?);
             }
-            Self::Text(set) | Self::Secret(set) if !text.is_empty() => set(draft, text),
-            Self::Text(_) | Self::Secret(_) => return Err(expected()),
+            Self::Text(_) if text.is_empty() => return Err(expected()),
+            Self::Text(set) | Self::Secret(set) => set(draft, text),
             Self::Parsed { set, .. } => set(draft, given)?,
             Self::Ignored => {}
         }

@@ -22,6 +22,7 @@ mod cluster;
 mod draft;
 mod key;
 mod load;
+mod membership;
 mod notice;
 mod operating;
 pub mod properties;
@@ -31,6 +32,8 @@ mod table;
 mod tls;
 mod value;
 
+#[cfg(test)]
+mod samples_tests;
 #[cfg(test)]
 mod tests;
 

@@ -85,7 +85,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a configuration, in the order of its keys' places. Never empty.
+/// Everything that is wrong with a configuration: first what is wrong with single settings, in their order, then what
+/// does not fit together. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The problems; the server starts when all of them are gone.
