@@ -1,0 +1,134 @@
+//! The bytes of one connection, in both directions.
+
+use bytes::{Buf, BytesMut};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+/// Bytes that one read takes at most: bounds how much one connection does before the others get their turn.
+const READ_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// Where reads land before the exact number of bytes is kept: so that an idle connection needs no buffer.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+}
+
+/// How to go on after [`Conversation::advance`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Read more.
+    Read,
+    /// Do not read before the next wake.
+    Pause,
+    /// Send what is in `output`, then close.
+    Close,
+    /// Close at once.
+    Abort,
+}
+
+/// The other side of a socket: what the bytes mean.
+pub trait Conversation: Send + Sync {
+    /// Called when bytes have been added at the end of `received`, and after every wake. Takes what it understands off the
+    /// front of `received`. Puts what is to be sent into `output` if that is empty, else keeps it for the next call.
+    fn advance(&self, received: &mut BytesMut, output: &mut BytesMut) -> Flow;
+
+    /// Notified when there is something to send, or to go on with.
+    fn wake(&self) -> &Notify;
+}
+
+/// What one turn on the socket came to.
+enum Turn {
+    Received,
+    Sent,
+    Ended,
+}
+
+/// Serves one connection until it ends; an error is the peer's or the network's.
+pub async fn converse<S>(mut stream: S, conversation: &impl Conversation) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut received = BytesMut::new();
+    let mut output = BytesMut::new();
+    loop {
+        let flow = conversation.advance(&mut received, &mut output);
+        if received.is_empty() {
+            received = BytesMut::new();
+        }
+        if flow == Flow::Abort {
+            return Ok(());
+        }
+        let turn = tokio::select! {
+            biased;
+            turn = poll_fn(|cx| turn(cx, &mut stream, flow, &mut received, &mut output)) => turn?,
+            () = conversation.wake().notified() => Turn::Received,
+        };
+        if matches!(turn, Turn::Ended) {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends what there is, then reads what has come. Gives a turn as soon as something came of it.
+fn turn<S>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    flow: Flow,
+    received: &mut BytesMut,
+    output: &mut BytesMut,
+) -> Poll<io::Result<Turn>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let sent = poll_send(cx, stream, output)?;
+    if flow == Flow::Close {
+        return if output.is_empty() {
+            Pin::new(stream).poll_shutdown(cx).map(|_| Ok(Turn::Ended))
+        } else {
+            Poll::Pending
+        };
+    }
+    if flow == Flow::Read {
+        let read = SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            Pin::new(stream).poll_read(cx, &mut buffer).map_ok(|()| {
+                received.extend_from_slice(buffer.filled());
+                buffer.filled().len()
+            })
+        })?;
+        match read {
+            Poll::Ready(0) => return Poll::Ready(Ok(Turn::Ended)),
+            Poll::Ready(_) => return Poll::Ready(Ok(Turn::Received)),
+            Poll::Pending => {}
+        }
+    }
+    if sent && output.is_empty() {
+        Poll::Ready(Ok(Turn::Sent))
+    } else {
+        Poll::Pending
+    }
+}
+
+/// Writes as much of `output` as the socket takes; says whether it took anything.
+fn poll_send<S: AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut S, output: &mut BytesMut) -> io::Result<bool> {
+    let mut sent = false;
+    while !output.is_empty() {
+        match Pin::new(&mut *stream).poll_write(cx, output)? {
+            Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(bytes) => {
+                output.advance(bytes);
+                sent = true;
+            }
+            Poll::Pending => break,
+        }
+    }
+    if sent {
+        // TLS keeps records back until it is told; on a plain socket this is nothing.
+        let _ = Pin::new(stream).poll_flush(cx)?;
+    }
+    Ok(sent)
+}
