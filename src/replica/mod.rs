@@ -287,6 +287,11 @@ impl Replica {
         }
     }
 
+    /// The term that this member is in.
+    pub fn term(&self) -> u64 {
+        self.raft.raft.term
+    }
+
     /// Whether this member leads.
     pub fn is_leader(&self) -> bool {
         self.role == Role::Leader

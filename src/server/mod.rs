@@ -1,1 +1,399 @@
-//! Assembly: start and stop order, driver, applier, one session pipeline per connection.
+//! Assembly: start and stop order, the threads, one session pipeline per connection.
+//!
+//! ```text
+//!   thread            waits for                        does
+//!   tokio workers     sockets                          frames, pipelines, reads
+//!   driver            commands, reports, ticks         the replica
+//!   log               appends                          one write and one fsync per group
+//!   applier           committed entries                the publish step; takes what a checkpoint must write
+//!   store             checkpoints                      fjall; makes points durable
+//! ```
+//!
+//! Invariants:
+//! - Locks are taken in this order: state, then a connection's pipeline, then whatever is left; none is held across an
+//!   await, a file or a socket.
+//! - A reply to a write is queued only by the applier, which gets an entry only when it is on disk and committed.
+//! - Any thread that fails stops the whole server with its reason: nothing is retried that may have lost a promise.
+//!
+//! Pure parts: [`pipeline`], `local`, `handshake`, `authentication`; `applier` but for waking tasks.
+
+mod applier;
+pub mod authentication;
+mod checkpointer;
+mod clock;
+mod connection;
+mod driver;
+mod handshake;
+mod inbox;
+mod local;
+mod log_writer;
+mod logging;
+pub mod no_tree;
+mod pipeline;
+pub mod settings;
+pub mod shared;
+pub mod statistics;
+
+pub use checkpointer::CheckpointSchedule;
+pub use connection::{Connection, ConnectionView};
+pub use driver::ContainerSchedule;
+pub use log_writer::Syncing;
+pub use pipeline::ConnectionNumbers;
+pub use settings::Settings;
+pub use shared::{Shared, Word, Words};
+pub use statistics::{Latency, Statistics};
+
+use crate::net;
+use crate::proto::Zxid;
+use crate::replica::{self, PassedBarriers, Replica, ReplicaError, ReplicaOptions};
+use crate::server::no_tree::{TreeError, TreeStore};
+use crate::state_machine::{Rules, State};
+use crate::storage::log::{LogError, LogOptions, SegmentLog};
+use crate::watch::{WatchLimits, Watches};
+use applier::{Applier, Unappliable};
+use checkpointer::Checkpointer;
+use driver::Driver;
+use inbox::Inbox;
+use raft::prelude::Entry;
+use shared::{DriverInput, SessionNews};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+/// How long a stopping server waits for requests that are in work.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How often connections are looked at that take too long.
+const JANITOR_INTERVAL: Duration = Duration::from_millis(500);
+/// After an accept failed (out of files, say): how long to wait before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a server could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The raft log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The tree on disk.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The records of the tree on disk are not those of one state.
+    #[error(
+        "the stored tree cannot be loaded: {0}. Restore the data directory from a copy, or remove it to start empty."
+    )]
+    Load(#[from] crate::state_machine::LoadError),
+    /// The log does not join the tree.
+    #[error(
+        "the raft log begins after entry {log_begins} but the tree ends at entry {tree_ends}: entries between them are missing. \
+         Were dataDir and dataLogDir restored from different copies? Restore both from one."
+    )]
+    Gap {
+        /// Last entry that the tree has.
+        tree_ends: u64,
+        /// Last entry that the log has given up.
+        log_begins: u64,
+    },
+    /// raft.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// An entry that cannot be applied.
+    #[error(transparent)]
+    Unappliable(#[from] Unappliable),
+    /// A thread could not be started.
+    #[error("cannot start the thread {0}: {1}")]
+    Thread(&'static str, #[source] std::io::Error),
+    /// A thread panicked: a defect.
+    #[error("the thread {0} has panicked; this is a defect of the server, please report it with the log")]
+    Panicked(&'static str),
+}
+
+/// What the log's thread is told.
+enum LogInput {
+    Append(replica::Append),
+    Purge { below: u64 },
+    Stop,
+}
+
+/// What the applier's thread is told.
+enum ApplierInput {
+    Entries(Vec<Entry>),
+    Barriers(Vec<PassedBarriers>),
+    Role { leads: bool, term: u64 },
+    Stop,
+}
+
+/// How a server is set up.
+pub struct Options {
+    /// Settings of client connections.
+    pub settings: Settings,
+    /// What the leader stamps on its entries.
+    pub rules: Rules,
+    /// Limits on watches.
+    pub watches: WatchLimits,
+    /// The directory of the tree.
+    pub tree_directory: PathBuf,
+    /// The directory of the raft log.
+    pub log_directory: PathBuf,
+    /// How the log is kept.
+    pub log: LogOptions,
+    /// How appends are made durable.
+    pub syncing: Syncing,
+    /// How the tree is kept.
+    pub checkpoints: CheckpointSchedule,
+    /// How containers are removed.
+    pub containers: ContainerSchedule,
+    /// Answers four-letter words. Given what all parts share once that exists.
+    pub words: Box<dyn FnOnce(std::sync::Weak<Shared>) -> Box<dyn Words> + Send>,
+}
+
+/// A running server.
+pub struct Server {
+    shared: Arc<Shared>,
+    log: Arc<Inbox<LogInput>>,
+    threads: Vec<(&'static str, JoinHandle<()>)>,
+    failures: mpsc::UnboundedReceiver<Failure>,
+}
+
+impl Server {
+    /// Loads what is on disk, replays the log's tail and leads. Clients are let in by [`Server::accept`].
+    pub fn start(options: Options) -> Result<Server, Failure> {
+        let tree = TreeStore::open(&options.tree_directory, options.checkpoints.tree)?;
+        let loaded = checkpointer::load(&tree)?;
+        let files = crate::storage::file::DiskFiles::shared();
+        let (log, recovered) = SegmentLog::open(files, &options.log_directory, options.log)?;
+        tracing::info!(
+            zxid = %loaded.state.zxid(),
+            znodes = loaded.state.counts().znodes,
+            replaying = (recovered.base.index + recovered.entries.len() as u64).saturating_sub(loaded.index),
+            "the stored tree is loaded"
+        );
+        if recovered.base.index > loaded.index {
+            return Err(Failure::Gap {
+                tree_ends: loaded.index,
+                log_begins: recovered.base.index,
+            });
+        }
+        let sessions: Vec<_> = loaded
+            .state
+            .sessions()
+            .map(|session| SessionNews::Opened {
+                session: session.id,
+                timeout_ms: session.timeout_ms,
+            })
+            .collect();
+        let shared = Arc::new_cyclic(|weak| {
+            let words = (options.words)(weak.clone());
+            Shared::new(options.settings, loaded.state, Watches::new(options.watches), words)
+        });
+        let replica = Replica::new(
+            ReplicaOptions {
+                server: shared.settings.server,
+                voters: vec![shared.settings.server],
+                rules: options.rules,
+                election_jitter_ticks: 0,
+            },
+            replica::Recovered {
+                truncated: (recovered.base.index, recovered.base.term),
+                entries: recovered.entries,
+                hard_state: recovered.hard_state,
+                membership: loaded.membership,
+                applied_index: loaded.index,
+            },
+            &logging::slog_to_tracing(),
+        )?;
+        shared.driver.push(DriverInput::Applied {
+            index: loaded.index,
+            sessions,
+        });
+        let applier = Applier::new(shared.clone(), loaded.index, loaded.term);
+        let parts = Parts {
+            log,
+            replica,
+            applier,
+            tree,
+        };
+        Server::spawn(shared, parts, options.syncing, options.checkpoints, options.containers)
+    }
+
+    fn spawn(
+        shared: Arc<Shared>,
+        parts: Parts,
+        syncing: Syncing,
+        checkpoints: CheckpointSchedule,
+        containers: ContainerSchedule,
+    ) -> Result<Server, Failure> {
+        let (failed, failures) = mpsc::unbounded_channel();
+        let log_inbox = Arc::new(Inbox::default());
+        let applier_inbox = Arc::new(Inbox::default());
+        let store_inbox = Arc::new(Inbox::default());
+        let mut threads = Vec::new();
+        let mut spawn = |name: &'static str, work: Box<dyn FnOnce() -> Result<(), Failure> + Send>| {
+            let failed = failed.clone();
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                // Whoever would receive it may have ended already, with another failure.
+                match outcome {
+                    Ok(Ok(())) => {}
+                    Ok(Err(failure)) => drop(failed.send(failure)),
+                    Err(_) => drop(failed.send(Failure::Panicked(name))),
+                }
+            });
+            threads.push((name, thread.map_err(|error| Failure::Thread(name, error))?));
+            Ok::<(), Failure>(())
+        };
+        let driver = Driver {
+            shared: shared.clone(),
+            replica: parts.replica,
+            log: log_inbox.clone(),
+            applier: applier_inbox.clone(),
+            containers,
+        };
+        spawn("driver", Box::new(move || driver.run()))?;
+        let (of_shared, inbox, mut log) = (shared.clone(), log_inbox.clone(), parts.log);
+        spawn(
+            "log",
+            Box::new(move || log_writer::run(&of_shared, &inbox, &mut log, syncing)),
+        )?;
+        let checkpointer = Checkpointer::new(shared.clone(), parts.applier, store_inbox.clone(), checkpoints);
+        spawn("applier", Box::new(move || checkpointer.run(&applier_inbox)))?;
+        let (of_shared, tree) = (shared.clone(), parts.tree);
+        spawn(
+            "store",
+            Box::new(move || checkpointer::store(&of_shared, &store_inbox, tree, checkpoints)),
+        )?;
+        Ok(Server {
+            shared,
+            log: log_inbox,
+            threads,
+            failures,
+        })
+    }
+
+    /// What all parts share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Waits until the log is replayed and this server leads; gives the zxid it has come to.
+    pub async fn ready(&mut self) -> Result<Zxid, Failure> {
+        while !self.shared.is_serving() {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(1)) => {}
+                failure = self.failures.recv() => return Err(failure.unwrap_or(Failure::Panicked("driver"))),
+            }
+        }
+        Ok(self.shared.applied_zxid())
+    }
+
+    /// Lets clients in from now on.
+    pub fn accept(&self, listener: TcpListener) {
+        tokio::spawn(accept(self.shared.clone(), listener));
+        tokio::spawn(sweep(self.shared.clone()));
+    }
+
+    /// Waits until something fails.
+    pub async fn failure(&mut self) -> Failure {
+        self.failures.recv().await.unwrap_or(Failure::Panicked("driver"))
+    }
+
+    /// Finishes what is in work, makes everything durable and ends the threads. The listeners must be closed before.
+    pub async fn stop(mut self) -> Result<(), Failure> {
+        self.shared.set_stopping();
+        let drained = async {
+            while self
+                .shared
+                .statistics
+                .outstanding
+                .load(std::sync::atomic::Ordering::Relaxed)
+                > 0
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("requests were still in work: their clients will not know what became of them");
+        }
+        self.shared.driver.push(DriverInput::Stop);
+        let threads = std::mem::take(&mut self.threads);
+        let (drivers, others): (Vec<_>, Vec<_>) = threads.into_iter().partition(|(name, _)| *name != "log");
+        join(drivers).await;
+        self.log.push(LogInput::Stop);
+        join(others).await;
+        match self.failures.try_recv() {
+            Ok(failure) => Err(failure),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// What the threads are given.
+struct Parts {
+    log: SegmentLog,
+    replica: Replica,
+    applier: Applier,
+    tree: TreeStore,
+}
+
+/// The state as it was loaded, and the entry that it ends with.
+struct Loaded {
+    state: State,
+    index: u64,
+    term: u64,
+    membership: Option<raft::prelude::ConfState>,
+}
+
+async fn join(threads: Vec<(&'static str, JoinHandle<()>)>) {
+    // A panic was told by the thread itself.
+    let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|(_, thread)| drop(thread.join()))).await;
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    while !shared.is_stopping() {
+        match listener.accept().await {
+            Ok((stream, peer)) => admit(&shared, stream, peer),
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(shared: &Arc<Shared>, stream: tokio::net::TcpStream, peer: SocketAddr) {
+    // Best effort: a socket that refuses is closed already.
+    let _ = stream.set_nodelay(true);
+    match shared.admit(peer, false) {
+        Ok(connection) => {
+            tokio::spawn(async move {
+                let outcome = net::converse(stream, connection.as_ref()).await;
+                if let Err(error) = outcome {
+                    tracing::debug!(%peer, "connection lost: {error}");
+                }
+                connection.ended();
+            });
+        }
+        Err(reason) => {
+            shared
+                .statistics
+                .connections_rejected
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            tracing::warn!(%peer, "connection refused: {reason}");
+        }
+    }
+}
+
+/// Ends connections that take too long to open a session, or to take what is sent to them.
+async fn sweep(shared: Arc<Shared>) {
+    while !shared.is_stopping() {
+        tokio::time::sleep(JANITOR_INTERVAL).await;
+        let now_us = shared.clock.now_us();
+        shared.for_each_connection(|connection| {
+            if connection.is_overdue(now_us) {
+                connection.abort();
+            }
+        });
+    }
+}

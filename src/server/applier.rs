@@ -1,0 +1,277 @@
+//! The applier: the one place that changes the state, in the order of the log.
+//!
+//! For each command, in one exclusive hold of the state's lock (the publish step):
+//!
+//! ```text
+//!   the connection's reads that stand before it are answered
+//!   state.apply(command)
+//!   watches fire: events are queued to their connections
+//!   the reply is queued to its connection
+//! ```
+//!
+//! Every read holds the shared side of that lock while it looks, registers its watch and queues its reply. So nobody sees
+//! a change before its event, and no watch misses a change (EventBeforeData, SessionOrder, WatchComplete).
+//!
+//! One hold is bounded ([`COMMANDS_PER_HOLD`]); then readers get their turn. Sockets are woken after it.
+
+use super::connection::Connection;
+use super::pipeline::{Closing, Surroundings};
+use super::shared::{SessionNews, Shared};
+use crate::proto::{EventKind, Malformed, SessionId, WatchEvent, Zxid};
+use crate::replica::PassedBarriers;
+use crate::state_machine::{AclRef, Applied, Batch, Change, Command, ConnectionId, Stamp, State};
+use crate::watch::WatcherId;
+use bytes::Bytes;
+use raft::prelude::{Entry, EntryType};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Commands that are applied under one hold of the state's lock.
+const COMMANDS_PER_HOLD: usize = 64;
+
+/// An entry of the log that this program cannot apply: going on would part this member from the others.
+#[derive(Debug, thiserror::Error)]
+pub enum Unappliable {
+    /// Its bytes are no batch of commands.
+    #[error(
+        "log entry {index} cannot be read ({reason}): it was written by another version of this program, or its memory was damaged. \
+         Start the version that wrote it, or rebuild this server from a copy of its data directory."
+    )]
+    Malformed {
+        /// The entry.
+        index: u64,
+        /// What is wrong with it.
+        reason: Malformed,
+    },
+    /// It changes the membership.
+    #[error("log entry {index} changes the ensemble's members, which this version does not know how to do")]
+    Membership {
+        /// The entry.
+        index: u64,
+    },
+}
+
+/// Applies committed entries.
+pub(super) struct Applier {
+    shared: Arc<Shared>,
+    /// The last entry applied.
+    index: u64,
+    term: u64,
+    barriers: VecDeque<PassedBarriers>,
+    sessions: Vec<SessionNews>,
+    changes: Vec<Change>,
+    /// Connections that have got something in this step.
+    reached: Vec<Arc<Connection>>,
+}
+
+impl Applier {
+    /// An applier that goes on after the entry `index` of `term`.
+    pub(super) fn new(shared: Arc<Shared>, index: u64, term: u64) -> Applier {
+        Applier {
+            shared,
+            index,
+            term,
+            barriers: VecDeque::new(),
+            sessions: Vec::new(),
+            changes: Vec::new(),
+            reached: Vec::new(),
+        }
+    }
+
+    /// Index and term of the last entry applied.
+    pub(super) fn position(&self) -> (u64, u64) {
+        (self.index, self.term)
+    }
+
+    /// What became of sessions since the last call.
+    pub(super) fn take_session_news(&mut self) -> Vec<SessionNews> {
+        std::mem::take(&mut self.sessions)
+    }
+
+    /// Applies entries.
+    pub(super) fn apply(&mut self, entries: &[Entry]) -> Result<(), Unappliable> {
+        for entry in entries {
+            assert_eq!(entry.index, self.index + 1, "entries are applied in order, each once");
+            if entry.get_entry_type() != EntryType::EntryNormal {
+                return Err(Unappliable::Membership { index: entry.index });
+            }
+            if !entry.data.is_empty() {
+                let batch = Batch::decode(&entry.data).map_err(|reason| Unappliable::Malformed {
+                    index: entry.index,
+                    reason,
+                })?;
+                for commands in batch.commands.chunks(COMMANDS_PER_HOLD) {
+                    self.publish(&batch.stamp, commands);
+                }
+            }
+            self.index = entry.index;
+            self.term = entry.term;
+        }
+        self.pass_barriers();
+        Ok(())
+    }
+
+    /// Barriers that may be passed once their index is applied.
+    pub(super) fn barriers(&mut self, barriers: Vec<PassedBarriers>) {
+        self.barriers.extend(barriers);
+        self.pass_barriers();
+    }
+
+    fn publish(&mut self, stamp: &Stamp, commands: &[Command]) {
+        let shared = self.shared.clone();
+        let surroundings = shared.surroundings();
+        let mut state = shared.state.write();
+        for command in commands {
+            self.publish_command(&mut state, stamp, command, &surroundings);
+        }
+        shared.set_applied_zxid(state.zxid());
+        drop(state);
+        self.wake_reached();
+    }
+
+    fn publish_command(
+        &mut self,
+        state: &mut State,
+        stamp: &Stamp,
+        command: &Command,
+        surroundings: &Surroundings<'_>,
+    ) {
+        let connection = self.origin_of(command);
+        if let Some(connection) = &connection {
+            connection.with_pipeline(|pipeline| pipeline.before_apply(state, surroundings));
+        }
+        let mut changes = std::mem::take(&mut self.changes);
+        let applied = state.apply(stamp, command, &mut changes);
+        for change in changes.drain(..) {
+            self.announce(&change, &applied, command, state, surroundings);
+        }
+        self.changes = changes;
+        if let Some(connection) = connection {
+            connection.with_pipeline(|pipeline| pipeline.applied(command, &applied, surroundings));
+            self.reached.push(connection);
+        }
+    }
+
+    /// The connection of this server that a command came from, if it is still there.
+    fn origin_of(&self, command: &Command) -> Option<Arc<Connection>> {
+        if command.origin.is_internal() || command.origin.server != self.shared.settings.server {
+            return None;
+        }
+        self.shared.connection(command.origin.connection)
+    }
+
+    fn announce(
+        &mut self,
+        change: &Change,
+        applied: &Applied,
+        command: &Command,
+        state: &State,
+        surroundings: &Surroundings<'_>,
+    ) {
+        let watches = &surroundings.watches;
+        match change {
+            Change::Created { path, acl, parent_acl } => {
+                watches.fire_created(path, &mut self.delivery(applied.zxid, acl, parent_acl, surroundings));
+            }
+            Change::Deleted { path, acl, parent_acl } => {
+                watches.fire_deleted(path, &mut self.delivery(applied.zxid, acl, parent_acl, surroundings));
+            }
+            Change::DataChanged { path, acl } => {
+                watches.fire_data_changed(path, &mut self.delivery(applied.zxid, acl, acl, surroundings));
+            }
+            Change::SessionOpened { session } | Change::SessionAttached { session } => {
+                self.session_opened(*session, command, state);
+            }
+            Change::SessionClosed { session } => self.session_closed(*session, command, surroundings),
+        }
+    }
+
+    /// Queues events to the connections that watch. An event is encoded once, however many do.
+    fn delivery<'a>(
+        &'a mut self,
+        zxid: Zxid,
+        acl: &'a AclRef,
+        parent_acl: &'a AclRef,
+        surroundings: &'a Surroundings<'a>,
+    ) -> impl FnMut(WatcherId, EventKind, &str) + 'a {
+        let mut encoded: Option<(EventKind, Bytes)> = None;
+        move |watcher, kind, path| {
+            let Some(connection) = self.shared.connection(ConnectionId(watcher.0)) else {
+                return;
+            };
+            // One change makes at most one event of each kind, so the kind says which path it is.
+            let frame = match &encoded {
+                Some((encoded_kind, frame)) if *encoded_kind == kind => frame.clone(),
+                _ => WatchEvent {
+                    kind,
+                    path: path.into(),
+                }
+                .to_frame(zxid),
+            };
+            encoded = Some((kind, frame.clone()));
+            let acl = if kind == EventKind::ChildrenChanged {
+                parent_acl
+            } else {
+                acl
+            };
+            connection.with_pipeline(|pipeline| pipeline.event(&frame, acl, surroundings));
+            self.reached.push(connection);
+        }
+    }
+
+    fn session_opened(&mut self, session: SessionId, command: &Command, state: &State) {
+        if let Some(opened) = state.session(session) {
+            self.sessions.push(SessionNews::Opened {
+                session,
+                timeout_ms: opened.timeout_ms,
+            });
+        }
+        let previous = match self.origin_of(command) {
+            Some(connection) => self.shared.bind(session, connection.id),
+            None => self.shared.unbind(session),
+        };
+        if let Some(previous) = previous {
+            previous.close(Closing::SessionGone);
+        }
+    }
+
+    fn session_closed(&mut self, session: SessionId, command: &Command, surroundings: &Surroundings<'_>) {
+        self.sessions.push(SessionNews::Closed { session });
+        let Some(connection) = self.shared.unbind(session) else {
+            return;
+        };
+        // Who closes his own session gets a reply first.
+        if connection.id != command.origin.connection {
+            tracing::info!(%session, peer = %connection.peer, "session expired");
+            connection.with_pipeline(|pipeline| pipeline.close(Closing::SessionGone, surroundings.statistics));
+            self.reached.push(connection);
+        }
+    }
+
+    fn pass_barriers(&mut self) {
+        while self
+            .barriers
+            .front()
+            .is_some_and(|barriers| barriers.index <= self.index)
+        {
+            let Some(passed) = self.barriers.pop_front() else {
+                return;
+            };
+            for token in passed.tokens {
+                if let Some(connection) = self.shared.connection(ConnectionId(token)) {
+                    connection.with_pipeline(super::pipeline::Pipeline::barrier_passed);
+                    self.reached.push(connection);
+                }
+            }
+        }
+        self.wake_reached();
+    }
+
+    fn wake_reached(&mut self) {
+        // Runs of the same connection are common: one wake serves them all.
+        self.reached.dedup_by_key(|connection| connection.id);
+        for connection in self.reached.drain(..) {
+            connection.wake_up();
+        }
+    }
+}

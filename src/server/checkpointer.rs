@@ -1,0 +1,155 @@
+//! The applier's thread, and behind it the store's: what was applied reaches the tree on disk in checkpoints.
+//!
+//! ```text
+//!   applier thread   apply … apply ─ take what is dirty ─┐            apply … apply ─┐
+//!   store thread                                         └▶ commit ─ … ─ persist     └▶ commit ─ …
+//!   driver                                                              └▶ the log may be cut up to there
+//! ```
+//!
+//! A checkpoint is one atomic batch together with the index that it leads to. It is taken only when the store has nothing
+//! waiting: while the store is busy, changes of the same znodes coalesce. Nothing ever waits for the store.
+
+use super::applier::Applier;
+use super::inbox::Inbox;
+use super::shared::{DriverInput, Shared};
+use super::{ApplierInput, Failure, Loaded};
+use crate::server::no_tree::{TreeOptions, TreeStore};
+use crate::state_machine::{Checkpoint, State};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When the tree on disk follows.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckpointSchedule {
+    /// Time between two checkpoints at least, ms, unless there is much to write.
+    pub interval_ms: u64,
+    /// So many changed records are written without waiting for the interval.
+    pub records: usize,
+    /// So many bytes of changed data likewise.
+    pub bytes: u64,
+    /// Time between two points that are made durable, ms.
+    pub persist_interval_ms: u64,
+    /// How the keyspace is kept.
+    pub tree: TreeOptions,
+}
+
+/// What the store's thread is told.
+pub(super) enum StoreInput {
+    Checkpoint {
+        checkpoint: Checkpoint,
+        index: u64,
+        term: u64,
+    },
+    Stop,
+}
+
+/// The applier with its surroundings, on its thread.
+pub(super) struct Checkpointer {
+    shared: Arc<Shared>,
+    applier: Applier,
+    store: Arc<Inbox<StoreInput>>,
+    schedule: CheckpointSchedule,
+    last_us: u64,
+    /// The term in which this server leads, if it does.
+    leads_in: Option<u64>,
+}
+
+impl Checkpointer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        applier: Applier,
+        store: Arc<Inbox<StoreInput>>,
+        schedule: CheckpointSchedule,
+    ) -> Checkpointer {
+        Checkpointer {
+            shared,
+            applier,
+            store,
+            schedule,
+            last_us: 0,
+            leads_in: None,
+        }
+    }
+
+    /// Applies until it is told to stop; then everything is handed to the store.
+    pub(super) fn run(mut self, inbox: &Inbox<ApplierInput>) -> Result<(), Failure> {
+        let mut inputs = Vec::new();
+        loop {
+            inbox.take(&mut inputs, Duration::from_millis(self.schedule.interval_ms));
+            let mut stop = false;
+            let (before, _) = self.applier.position();
+            for input in inputs.drain(..) {
+                match input {
+                    ApplierInput::Entries(entries) => self.applier.apply(&entries)?,
+                    ApplierInput::Barriers(barriers) => self.applier.barriers(barriers),
+                    ApplierInput::Role { leads, term } => self.leads_in = leads.then_some(term),
+                    ApplierInput::Stop => stop = true,
+                }
+            }
+            let (index, term) = self.applier.position();
+            if index != before {
+                let sessions = self.applier.take_session_news();
+                self.shared.driver.push(DriverInput::Applied { index, sessions });
+                if self.leads_in == Some(term) && !stop {
+                    // The leader's own first entry: everything that was acknowledged before it is applied by now.
+                    self.shared.set_leading();
+                }
+            }
+            self.checkpoint(stop);
+            if stop {
+                self.store.push(StoreInput::Stop);
+                return Ok(());
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, stop: bool) {
+        let now_us = self.shared.clock.now_us();
+        let due = {
+            let state = self.shared.state.read();
+            let waited = now_us.saturating_sub(self.last_us) >= self.schedule.interval_ms * 1000;
+            let much = state.dirty_len() >= self.schedule.records || state.dirty_bytes() >= self.schedule.bytes;
+            (waited || much) && self.store.is_empty()
+        };
+        let (index, term) = self.applier.position();
+        if due || stop {
+            let checkpoint = self.shared.state.write().take_dirty();
+            self.last_us = now_us;
+            if !checkpoint.records.is_empty() || stop {
+                self.store.push(StoreInput::Checkpoint {
+                    checkpoint,
+                    index,
+                    term,
+                });
+            }
+        }
+    }
+}
+
+/// The state that is stored.
+pub(super) fn load(_tree: &TreeStore) -> Result<Loaded, Failure> {
+    Ok(Loaded {
+        state: State::new(),
+        index: 0,
+        term: 0,
+        membership: None,
+    })
+}
+
+/// Writes checkpoints until it is told to stop.
+pub(super) fn store(
+    _shared: &Shared,
+    inbox: &Inbox<StoreInput>,
+    _tree: TreeStore,
+    _schedule: CheckpointSchedule,
+) -> Result<(), Failure> {
+    let mut inputs = Vec::new();
+    loop {
+        inbox.take(&mut inputs, Duration::from_secs(5));
+        for input in inputs.drain(..) {
+            if matches!(input, StoreInput::Stop) {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! One client connection: its pipeline, and how it speaks with the socket's task and with the applier.
+//!
+//! Locks are taken in this order: the state, then the pipeline. The pipeline's lock is short and never held across an
+//! await, a file or a socket.
+
+use super::handshake::NewSession;
+use super::pipeline::{Closing, ConnectionNumbers, Intake, Phase, Pipeline, Surroundings};
+use super::settings::HANDSHAKE_BYTES;
+use super::shared::{DriverInput, Shared, Word};
+use crate::net::{Conversation, Flow};
+use crate::proto::{SessionId, frame};
+use crate::state_machine::{ConnectionId, Origin};
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use tokio::sync::Notify;
+
+/// Local requests that are answered under one hold of the state's lock: bounds how long the applier may have to wait.
+const ANSWERS_PER_HOLD: usize = 128;
+/// Turns of receiving and answering in one call; then the other connections of the thread get theirs.
+const TURNS: usize = 16;
+
+/// One client connection.
+pub struct Connection {
+    /// Its number.
+    pub id: ConnectionId,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// Whether it came through the TLS port.
+    pub secure: bool,
+    /// When it was accepted: wall time, ms.
+    pub established_ms: i64,
+    accepted_us: u64,
+    shared: Arc<Shared>,
+    pipeline: Mutex<Pipeline>,
+    wake: Notify,
+    /// The tick in which its session was last reported to be alive.
+    touched_tick: AtomicU64,
+    /// Whether it must end at once.
+    aborted: AtomicBool,
+}
+
+/// What operators are shown of a connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionView {
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// Whether it came through the TLS port.
+    pub secure: bool,
+    /// Its session; 0 if it has none.
+    pub session: SessionId,
+    /// The session's timeout, ms.
+    pub timeout_ms: i32,
+    /// Requests not answered yet.
+    pub outstanding: usize,
+    /// When it was accepted: wall time, ms.
+    pub established_ms: i64,
+    /// Counts and latencies.
+    pub numbers: ConnectionNumbers,
+}
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, id: ConnectionId, peer: SocketAddr, secure: bool) -> Connection {
+        let origin = Origin {
+            server: shared.settings.server,
+            connection: id,
+        };
+        // An IPv4 client on an IPv6 socket is the same client.
+        let address = peer.ip().to_canonical().to_string();
+        Connection {
+            id,
+            peer,
+            secure,
+            established_ms: shared.clock.wall_ms(),
+            accepted_us: shared.clock.now_us(),
+            pipeline: Mutex::new(Pipeline::new(origin, address)),
+            wake: Notify::new(),
+            touched_tick: AtomicU64::new(0),
+            aborted: AtomicBool::new(false),
+            shared,
+        }
+    }
+
+    /// What operators are shown.
+    pub fn view(&self) -> ConnectionView {
+        let pipeline = self.pipeline.lock();
+        ConnectionView {
+            peer: self.peer,
+            secure: self.secure,
+            session: pipeline.session,
+            timeout_ms: pipeline.timeout_ms,
+            outstanding: pipeline.pending(),
+            established_ms: self.established_ms,
+            numbers: pipeline.numbers,
+        }
+    }
+
+    /// The `crst` command.
+    pub fn reset_numbers(&self) {
+        self.pipeline.lock().numbers.reset();
+    }
+
+    /// Lets `change` work on the pipeline. The caller holds the state's lock, or needs none.
+    pub(super) fn with_pipeline<T>(&self, change: impl FnOnce(&mut Pipeline) -> T) -> T {
+        change(&mut self.pipeline.lock())
+    }
+
+    /// Has the socket's task look at the pipeline again.
+    pub(super) fn wake_up(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Closes it from our side.
+    pub(super) fn close(&self, closing: Closing) {
+        self.with_pipeline(|pipeline| pipeline.close(closing, &self.shared.statistics));
+        self.wake_up();
+    }
+
+    /// Closes it without waiting for the socket to take what is queued.
+    pub(super) fn abort(&self) {
+        self.aborted.store(true, Relaxed);
+        self.wake_up();
+    }
+
+    /// The socket's task has ended: nothing of this connection stays. Its session lives on until it expires.
+    pub(super) fn ended(&self) {
+        let (session, closing) = self.with_pipeline(|pipeline| {
+            let closing = match &pipeline.phase {
+                Phase::Closing(closing) => Some(*closing),
+                _ => None,
+            };
+            // From here on nobody registers a watch for it.
+            pipeline.close(Closing::SessionGone, &self.shared.statistics);
+            (pipeline.session, closing)
+        });
+        self.shared.connection_ended(self, session);
+        match closing {
+            Some(Closing::BadLength(_) | Closing::NoHeader(_) | Closing::NoHandshake(_)) => {
+                self.shared.statistics.malformed.fetch_add(1, Relaxed);
+                self.shared.complain(self.peer, closing);
+            }
+            Some(closing) => tracing::debug!(peer = %self.peer, %session, "connection closed: {closing}"),
+            None => tracing::debug!(peer = %self.peer, %session, "connection closed by the client"),
+        }
+    }
+
+    /// Called now and then: whether it took too long to open a session, or does not take what is sent to it.
+    pub(super) fn is_overdue(&self, now_us: u64) -> bool {
+        let settings = &self.shared.settings;
+        let mut pipeline = self.pipeline.lock();
+        match pipeline.phase {
+            Phase::Handshake => {
+                let overdue = now_us.saturating_sub(self.accepted_us) > settings.handshake_timeout_ms * 1000;
+                if overdue {
+                    self.shared.statistics.handshakes_timed_out.fetch_add(1, Relaxed);
+                }
+                overdue
+            }
+            _ => {
+                if matches!(pipeline.phase, Phase::Closing(_)) {
+                    pipeline.stalled_since_us.get_or_insert(now_us);
+                }
+                let stalled = pipeline
+                    .stalled_since_us
+                    .is_some_and(|since| now_us.saturating_sub(since) > settings.outbound_stall_ms * 1000);
+                if stalled {
+                    self.shared.statistics.slow_clients.fetch_add(1, Relaxed);
+                }
+                stalled
+            }
+        }
+    }
+
+    /// Takes in what has arrived; gives what others must do.
+    fn receive(&self, received: &mut BytesMut, surroundings: &Surroundings<'_>) -> Intake {
+        let mut intake = Intake::default();
+        if let Some(answer) = self.first_bytes(received, surroundings, &mut intake) {
+            self.with_pipeline(|pipeline| {
+                pipeline.outbound.extend_from_slice(answer.as_bytes());
+                pipeline.close(Closing::SessionClosed, surroundings.statistics);
+            });
+            return intake;
+        }
+        self.with_pipeline(|pipeline| {
+            pipeline.hand_on_waiting(&mut intake);
+            if let Err(closing) = pipeline.receive(received, surroundings, &mut intake) {
+                pipeline.close(closing, surroundings.statistics);
+            }
+            if matches!(pipeline.phase, Phase::Closing(_)) {
+                received.clear();
+            } else if matches!(pipeline.phase, Phase::Open) {
+                self.touch(pipeline.session);
+            }
+        });
+        intake
+    }
+
+    /// The first bytes of a connection are a four-letter word, whose answer this gives, or a handshake.
+    fn first_bytes(
+        &self,
+        received: &mut BytesMut,
+        surroundings: &Surroundings<'_>,
+        intake: &mut Intake,
+    ) -> Option<String> {
+        if !self.with_pipeline(|pipeline| matches!(pipeline.phase, Phase::Handshake)) {
+            return None;
+        }
+        match self.shared.words.answer(received) {
+            Word::Unknown => {}
+            Word::Incomplete => return None,
+            // Some words look at all connections, this one too: its lock must be free.
+            Word::Answer(answer) => return Some(answer),
+        }
+        let here = self.shared.applied_zxid();
+        let new_session: NewSession = self.shared.new_session();
+        self.with_pipeline(|pipeline| {
+            let taken = match frame::split_frame(received, HANDSHAKE_BYTES) {
+                Ok(None) => Ok(()),
+                Ok(Some(_)) if !self.shared.is_serving() => Err(Closing::NotServing),
+                Ok(Some(frame)) => pipeline.connect(&frame, here, new_session, surroundings, intake),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(closing) = taken {
+                pipeline.close(closing, surroundings.statistics);
+            }
+        });
+        None
+    }
+
+    /// A sign of life: reported once per tick, however much arrives.
+    fn touch(&self, session: SessionId) {
+        let tick = self.shared.tick();
+        if self.touched_tick.swap(tick, Relaxed) != tick {
+            self.shared.touch(session);
+        }
+    }
+
+    fn hand_on(&self, intake: Intake) {
+        if !intake.commands.is_empty() {
+            self.shared.driver.push(DriverInput::Commands(intake.commands));
+        }
+        if intake.barrier {
+            self.shared.driver.push(DriverInput::Barrier(self.id));
+        }
+    }
+
+    /// Answers what needs no log, under the shared side of the state's lock; says whether there was any.
+    fn answer(&self, surroundings: &Surroundings<'_>) -> bool {
+        if !self.with_pipeline(|pipeline| pipeline.has_answerable()) {
+            return false;
+        }
+        let state = self.shared.state.read();
+        let mut pipeline = self.pipeline.lock();
+        pipeline.answer(&state, surroundings, ANSWERS_PER_HOLD);
+        true
+    }
+}
+
+impl Conversation for Connection {
+    fn advance(&self, received: &mut BytesMut, output: &mut BytesMut) -> Flow {
+        if self.aborted.load(Relaxed) {
+            return Flow::Abort;
+        }
+        let surroundings = self.shared.surroundings();
+        for _ in 0..TURNS {
+            let intake = self.receive(received, &surroundings);
+            self.hand_on(intake);
+            if !self.answer(&surroundings) {
+                break;
+            }
+        }
+        let mut pipeline = self.pipeline.lock();
+        if output.is_empty() {
+            std::mem::swap(&mut pipeline.outbound, output);
+            if output.is_empty() && pipeline.pending() == 0 {
+                // Idle: no buffer is kept.
+                *output = BytesMut::new();
+                pipeline.outbound = BytesMut::new();
+            }
+        }
+        pipeline.check_outbound(&surroundings);
+        if pipeline.has_answerable() {
+            // There is more to do than one call should: come back at once, behind the others.
+            self.wake_up();
+        }
+        pipeline.flow(&surroundings)
+    }
+
+    fn wake(&self) -> &Notify {
+        &self.wake
+    }
+}

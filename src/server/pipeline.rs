@@ -1,0 +1,711 @@
+//! The session pipeline: what one connection has asked for and not been answered yet, in order.
+//!
+//! ```text
+//!   frames ──▶ [ write | local | local | sync | write … ] ──▶ outbound ──▶ socket
+//!                  │                      │
+//!                  └─▶ commands, at once  └─▶ a read barrier; writes behind it wait in line
+//! ```
+//!
+//! Replies leave in request order, and a session's reads see its own earlier writes and none of its later ones. So:
+//! - Writes are handed on as soon as they arrive; the log keeps their order.
+//! - Local requests are answered when they stand at the front. Usually that is at once, on the connection's own task. Behind
+//!   a write, they are answered on that task too once the write is applied; only if the connection's *next* write is about
+//!   to be applied first, the applier answers them before it ([`Pipeline::before_apply`]).
+//! - A write behind an unanswered sync is not handed on yet: else the reads between the two could see it.
+//!
+//! Whoever answers holds the state's lock while the answer is queued (shared for reads, exclusive for the applier): from
+//! that follow EventBeforeData and SessionOrder.
+//!
+//! Pure: no sockets, clocks or randomness; the surroundings come in as arguments, commands and barriers come out as values.
+
+use super::authentication;
+use super::handshake::{self, Opening};
+use super::local::{Asker, Local};
+use super::settings::{OUTBOUND_HARD_FACTOR, PENDING_BYTES, PENDING_REQUESTS, Settings};
+use super::statistics::Statistics;
+use crate::net::Flow;
+use crate::proto::frame::{self, BadFrameLength};
+use crate::proto::jute::Encode;
+use crate::proto::request::{AuthRequest, PathOnly};
+use crate::proto::{
+    Decoder, ErrorCode, Identity, Malformed, OpCode, Permissions, Reply, ReplyHeader, RequestHeader, SessionId, Text,
+    Xid, Zxid,
+};
+use crate::state_machine::{AclRef, Applied, Command, ConnectionId, Origin, State};
+use crate::watch::{WatcherId, Watches};
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What a pipeline works in.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) watches: &'a Watches,
+    pub(super) statistics: &'a Statistics,
+    /// Monotonic time, µs.
+    pub(super) now_us: u64,
+}
+
+/// What came of received bytes, for others to do.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    /// For the log, in order.
+    pub(super) commands: Vec<Command>,
+    /// Whether a read barrier is to be asked for.
+    pub(super) barrier: bool,
+}
+
+/// Why a connection is closed by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Closing {
+    #[error("{0}")]
+    BadLength(#[from] BadFrameLength),
+    #[error("a request has no header: {0}")]
+    NoHeader(Malformed),
+    #[error("the first bytes are no handshake: {0}")]
+    NoHandshake(Malformed),
+    #[error("the client has seen zxid {seen}, this server has only come to {here}")]
+    Behind { seen: Zxid, here: Zxid },
+    #[error("operation {0} is unknown here")]
+    UnknownOperation(i32),
+    #[error("authentication failed")]
+    AuthenticationFailed,
+    #[error("the client has not authenticated as it must")]
+    AuthenticationRequired,
+    #[error("the session is gone, or has moved to another connection")]
+    SessionGone,
+    #[error("the session was closed by the client")]
+    SessionClosed,
+    #[error("this server is not serving requests yet")]
+    NotServing,
+    #[error("the client does not take what is sent to it")]
+    SlowClient,
+    #[error("replies and requests do not match: a defect of this server")]
+    Confused,
+}
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Nothing is known of it.
+    Handshake,
+    /// Its session is being opened or resumed.
+    Opening(Opening),
+    /// It has a session.
+    Open,
+    /// What is queued is still sent.
+    Closing(Closing),
+}
+
+/// A request that was not answered yet.
+#[derive(Debug)]
+struct Pending {
+    xid: Xid,
+    op: i32,
+    arrived_us: u64,
+    size_bytes: usize,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// `Some`: not handed on yet, since it stands behind a sync.
+    Write(Option<Box<Command>>),
+    /// `path`: what to reply; `None` for the barrier before a linearizable read, which is not answered itself.
+    Sync { path: Option<Text>, barrier: Barrier },
+    Local {
+        request: Local,
+        identities: Arc<[Identity]>,
+    },
+    /// The answer is an error that ends the connection.
+    Last {
+        error: ErrorCode,
+        zxid: Zxid,
+        closing: Closing,
+    },
+}
+
+/// How far a sync has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Barrier {
+    Unasked,
+    Asked,
+    Passed,
+}
+
+/// Numbers of one connection, for `cons`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionNumbers {
+    /// Frames received.
+    pub received: u64,
+    /// Frames sent.
+    pub sent: u64,
+    /// Op code of the last request answered; `None` before any.
+    pub last_op: Option<i32>,
+    /// xid of the last request answered; -1 before any.
+    pub last_xid: i32,
+    /// zxid of the last reply.
+    pub last_zxid: i64,
+    /// When the last reply was queued: monotonic, µs.
+    pub last_reply_us: u64,
+    /// Latency of the last reply, µs.
+    pub last_latency_us: u64,
+    /// Least latency, µs.
+    pub min_latency_us: u64,
+    /// Sum of all latencies, µs.
+    pub sum_latency_us: u64,
+    /// Greatest latency, µs.
+    pub max_latency_us: u64,
+    /// Requests answered.
+    pub answered: u64,
+}
+
+/// One connection's pipeline.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub(super) origin: Origin,
+    /// The peer's address, as the `ip` scheme writes it.
+    address: String,
+    pub(super) phase: Phase,
+    pub(super) session: SessionId,
+    /// The session's timeout, ms; 0 before there is one.
+    pub(super) timeout_ms: i32,
+    identities: Arc<[Identity]>,
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    /// Syncs among them whose barrier is not passed: writes behind one are not handed on.
+    syncs_waiting: usize,
+    /// Replies and events that wait for the socket.
+    pub(super) outbound: BytesMut,
+    /// Since when `outbound` is over its limit: monotonic, µs.
+    pub(super) stalled_since_us: Option<u64>,
+    pub(super) numbers: ConnectionNumbers,
+}
+
+impl Pipeline {
+    /// A connection from `address` that has said nothing yet.
+    pub(super) fn new(origin: Origin, address: String) -> Pipeline {
+        let identities = [Identity::new("ip", &address)].into();
+        Pipeline {
+            origin,
+            address,
+            phase: Phase::Handshake,
+            session: SessionId(0),
+            timeout_ms: 0,
+            identities,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            syncs_waiting: 0,
+            outbound: BytesMut::new(),
+            stalled_since_us: None,
+            numbers: ConnectionNumbers {
+                last_xid: -1,
+                ..ConnectionNumbers::default()
+            },
+        }
+    }
+
+    /// Requests that were not answered yet.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether the request at the front can be answered from the state.
+    pub(super) fn has_answerable(&self) -> bool {
+        match self.pending.front().map(|pending| &pending.kind) {
+            Some(Kind::Local { .. } | Kind::Last { .. }) => true,
+            Some(Kind::Sync { barrier, .. }) => *barrier == Barrier::Passed,
+            Some(Kind::Write(_)) | None => false,
+        }
+    }
+
+    /// Whether the socket is to be read.
+    pub(super) fn flow(&self, surroundings: &Surroundings<'_>) -> Flow {
+        match self.phase {
+            Phase::Closing(_) => Flow::Close,
+            Phase::Opening(_) => Flow::Pause,
+            Phase::Handshake => Flow::Read,
+            Phase::Open if self.is_full(surroundings) => Flow::Pause,
+            Phase::Open => Flow::Read,
+        }
+    }
+
+    /// Whether more requests would only pile up. A connection with nothing in work is never full: it could not be woken.
+    fn is_full(&self, surroundings: &Surroundings<'_>) -> bool {
+        if self.outbound.len() > surroundings.settings.outbound_limit_bytes {
+            return true;
+        }
+        if self.pending.is_empty() {
+            return false;
+        }
+        self.pending.len() >= PENDING_REQUESTS
+            || self.pending_bytes >= PENDING_BYTES
+            || surroundings.statistics.outstanding.load(Relaxed) >= surroundings.settings.global_outstanding_limit
+    }
+
+    /// Ends the connection once what is queued has been sent.
+    pub(super) fn close(&mut self, closing: Closing, statistics: &Statistics) {
+        if !matches!(self.phase, Phase::Closing(_)) {
+            self.phase = Phase::Closing(closing);
+        }
+        self.drop_pending(statistics);
+    }
+
+    /// Forgets what was not answered: the connection has ended.
+    pub(super) fn drop_pending(&mut self, statistics: &Statistics) {
+        statistics.outstanding.fetch_sub(self.pending.len(), Relaxed);
+        self.pending.clear();
+        self.pending_bytes = 0;
+        self.syncs_waiting = 0;
+    }
+
+    /// Takes whole requests off the front of `received`.
+    pub(super) fn receive(
+        &mut self,
+        received: &mut BytesMut,
+        surroundings: &Surroundings<'_>,
+        intake: &mut Intake,
+    ) -> Result<(), Closing> {
+        while matches!(self.phase, Phase::Open) && !self.is_full(surroundings) {
+            let Some(frame) = frame::split_frame(received, surroundings.settings.max_request_bytes)? else {
+                break;
+            };
+            self.numbers.received += 1;
+            surroundings.statistics.packets_received.fetch_add(1, Relaxed);
+            self.request(&frame, surroundings, intake)?;
+        }
+        Ok(())
+    }
+
+    /// The client's first frame: opens or resumes its session. `new_session` is an id and a password for a new one.
+    pub(super) fn connect(
+        &mut self,
+        frame: &Bytes,
+        here: Zxid,
+        new_session: handshake::NewSession,
+        surroundings: &Surroundings<'_>,
+        intake: &mut Intake,
+    ) -> Result<(), Closing> {
+        self.numbers.received += 1;
+        surroundings.statistics.packets_received.fetch_add(1, Relaxed);
+        let (opening, command) = handshake::open(frame, here, new_session, self.origin, surroundings.settings)?;
+        self.phase = Phase::Opening(opening);
+        intake.commands.push(command);
+        Ok(())
+    }
+
+    fn request(&mut self, frame: &Bytes, surroundings: &Surroundings<'_>, intake: &mut Intake) -> Result<(), Closing> {
+        let mut decoder = Decoder::new(frame);
+        let header = RequestHeader::decode(&mut decoder).map_err(Closing::NoHeader)?;
+        let op = OpCode::from_wire(header.op);
+        let kind = match op {
+            Some(OpCode::Auth) => self.auth(&mut decoder, surroundings),
+            Some(op) if op != OpCode::Sasl && !self.may_speak(surroundings.settings) => {
+                tracing::debug!(session = %self.session, ?op, "a request before authentication");
+                last(
+                    ErrorCode::SessionClosedRequireSaslAuth,
+                    Zxid(0),
+                    Closing::AuthenticationRequired,
+                )
+            }
+            Some(OpCode::Sync) => match PathOnly::decode(&mut decoder) {
+                Ok(body) => Kind::Sync {
+                    path: Some(body.path),
+                    barrier: Barrier::Unasked,
+                },
+                Err(_) => self.answered(Err(ErrorCode::MarshallingError)),
+            },
+            Some(op) if is_write(op) => Kind::Write(Some(Box::new(self.command(header.xid, op, decoder.take_rest())))),
+            Some(op) => match Local::decode(op, &mut decoder) {
+                Some(Ok(request)) => Kind::Local {
+                    request,
+                    identities: self.identities.clone(),
+                },
+                Some(Err(_)) => self.answered(Err(ErrorCode::MarshallingError)),
+                None => unknown_operation(header.op),
+            },
+            None => unknown_operation(header.op),
+        };
+        if surroundings.settings.linearizable_reads
+            && matches!(
+                kind,
+                Kind::Local {
+                    request: Local::Query(_),
+                    ..
+                }
+            )
+        {
+            self.push(
+                header,
+                0,
+                Kind::Sync {
+                    path: None,
+                    barrier: Barrier::Unasked,
+                },
+                surroundings,
+                intake,
+            );
+        }
+        self.push(header, frame.len(), kind, surroundings, intake);
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        header: RequestHeader,
+        size_bytes: usize,
+        kind: Kind,
+        surroundings: &Surroundings<'_>,
+        intake: &mut Intake,
+    ) {
+        self.pending_bytes += size_bytes;
+        surroundings.statistics.outstanding.fetch_add(1, Relaxed);
+        let mut pending = Pending {
+            xid: header.xid,
+            op: header.op,
+            arrived_us: surroundings.now_us,
+            size_bytes,
+            kind,
+        };
+        if self.syncs_waiting == 0 {
+            pending.hand_on(intake);
+        }
+        self.syncs_waiting += usize::from(pending.holds_back());
+        self.pending.push_back(pending);
+    }
+
+    fn command(&self, xid: Xid, op: OpCode, body: Bytes) -> Command {
+        Command {
+            origin: self.origin,
+            session: self.session,
+            xid,
+            identities: self.identities.clone(),
+            op,
+            body,
+        }
+    }
+
+    fn answered(&self, answer: Result<(), ErrorCode>) -> Kind {
+        Kind::Local {
+            request: Local::Answered(answer),
+            identities: self.identities.clone(),
+        }
+    }
+
+    /// `enforce.auth` and `sessionRequireClientSASLAuth`: whether the connection has an identity of a scheme that will do.
+    fn may_speak(&self, settings: &Settings) -> bool {
+        settings.required_schemes.is_empty()
+            || self.identities.iter().any(|identity| {
+                settings
+                    .required_schemes
+                    .iter()
+                    .any(|scheme| scheme.as_str() == identity.scheme.as_str())
+            })
+    }
+
+    /// New identities count from the next request on.
+    fn auth(&mut self, decoder: &mut Decoder<'_>, surroundings: &Surroundings<'_>) -> Kind {
+        let Ok(request) = AuthRequest::decode(decoder) else {
+            return self.answered(Err(ErrorCode::MarshallingError));
+        };
+        match authentication::authenticate(&request, &self.address, surroundings.settings) {
+            Ok(new) => {
+                self.add_identities(new);
+                self.answered(Ok(()))
+            }
+            Err(refused) => {
+                surroundings.statistics.auth_failed.fetch_add(1, Relaxed);
+                tracing::warn!(session = %self.session, scheme = %request.scheme, "authentication failed: {refused}");
+                last(ErrorCode::AuthFailed, Zxid(0), Closing::AuthenticationFailed)
+            }
+        }
+    }
+
+    fn add_identities(&mut self, new: Vec<Identity>) {
+        let mut identities = self.identities.to_vec();
+        for identity in new {
+            if !identities.contains(&identity) {
+                identities.push(identity);
+            }
+        }
+        self.identities = identities.into();
+    }
+
+    /// Hands on what waited behind a sync that has been passed.
+    pub(super) fn hand_on_waiting(&mut self, intake: &mut Intake) {
+        for pending in &mut self.pending {
+            pending.hand_on(intake);
+            if pending.holds_back() {
+                return;
+            }
+        }
+    }
+
+    /// Answers local requests at the front, at most `budget` of them.
+    pub(super) fn answer(&mut self, state: &State, surroundings: &Surroundings<'_>, budget: usize) {
+        for _ in 0..budget {
+            if !self.has_answerable() || matches!(self.phase, Phase::Closing(_)) {
+                return;
+            }
+            let Some(pending) = self.take_front(surroundings.statistics) else {
+                return;
+            };
+            match &pending.kind {
+                Kind::Local { request, identities } => {
+                    self.answer_local(&pending, request, identities, state, surroundings);
+                }
+                Kind::Last { error, zxid, closing } => {
+                    self.reply(&pending, *zxid, Some(*error), surroundings, |_| Ok(()));
+                    self.close(*closing, surroundings.statistics);
+                }
+                Kind::Sync { path: Some(path), .. } => {
+                    self.reply(&pending, state.zxid(), None, surroundings, |out| {
+                        out.write_text(path);
+                        Ok(())
+                    });
+                }
+                Kind::Write(_) | Kind::Sync { path: None, .. } => {}
+            }
+        }
+    }
+
+    fn answer_local(
+        &mut self,
+        pending: &Pending,
+        request: &Local,
+        identities: &[Identity],
+        state: &State,
+        surroundings: &Surroundings<'_>,
+    ) {
+        let asker = Asker {
+            watcher: WatcherId(self.origin.connection.0),
+            session: self.session,
+            identities,
+        };
+        let mut missed = 0;
+        request.missed_events(state, &asker, surroundings, |event| {
+            event.encode_frame(Zxid(-1), &mut self.outbound);
+            missed += 1;
+        });
+        self.numbers.sent += missed;
+        surroundings.statistics.packets_sent.fetch_add(missed, Relaxed);
+        // Auth and SASL replies carry no zxid.
+        let zxid = if pending.xid == Xid::AUTH {
+            Zxid(0)
+        } else {
+            state.zxid()
+        };
+        self.reply(pending, zxid, None, surroundings, |out| {
+            request.execute(state, &asker, surroundings, out)
+        });
+    }
+
+    /// Called before the connection's next write is applied: the reads before it must not see it.
+    pub(super) fn before_apply(&mut self, state: &State, surroundings: &Surroundings<'_>) {
+        if self.has_answerable() {
+            self.answer(state, surroundings, PENDING_REQUESTS);
+            self.check_outbound(surroundings);
+        }
+    }
+
+    /// A write of this connection was applied: its reply is queued.
+    pub(super) fn applied(&mut self, command: &Command, applied: &Applied, surroundings: &Surroundings<'_>) {
+        match self.phase {
+            Phase::Closing(_) | Phase::Handshake => return,
+            Phase::Opening(_) => return self.opened(command, applied, surroundings),
+            Phase::Open => {}
+        }
+        let Some(pending) = self.take_front(surroundings.statistics) else {
+            return self.close(Closing::Confused, surroundings.statistics);
+        };
+        if pending.xid != command.xid || !matches!(pending.kind, Kind::Write(None)) {
+            tracing::error!(session = %self.session, "applied {} where {} was due", command.xid, pending.xid);
+            return self.close(Closing::Confused, surroundings.statistics);
+        }
+        match &applied.result {
+            Err(ErrorCode::SessionExpired | ErrorCode::SessionMoved) => {
+                self.close(Closing::SessionGone, surroundings.statistics);
+            }
+            Err(code) => self.reply(&pending, applied.zxid, Some(*code), surroundings, |_| Ok(())),
+            Ok(reply) => {
+                self.reply(&pending, applied.zxid, None, surroundings, |out| {
+                    reply.encode(out);
+                    Ok(())
+                });
+                if command.op == OpCode::CloseSession {
+                    self.close(Closing::SessionClosed, surroundings.statistics);
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, command: &Command, applied: &Applied, surroundings: &Surroundings<'_>) {
+        let Phase::Opening(opening) = &self.phase else { return };
+        let response = opening.response(command.session, applied.result.is_ok());
+        response.encode_frame(&mut self.outbound);
+        self.numbers.sent += 1;
+        surroundings.statistics.packets_sent.fetch_add(1, Relaxed);
+        if applied.result.is_ok() {
+            self.session = command.session;
+            self.timeout_ms = response.timeout_ms;
+            self.phase = Phase::Open;
+        } else {
+            self.close(Closing::SessionGone, surroundings.statistics);
+        }
+    }
+
+    /// The barrier that was asked for is passed: what was committed before it is applied here.
+    pub(super) fn barrier_passed(&mut self) {
+        let mut kinds = self.pending.iter_mut().map(|pending| &mut pending.kind);
+        let asked = kinds.find_map(|kind| match kind {
+            Kind::Sync { barrier, .. } if *barrier == Barrier::Asked => Some(barrier),
+            _ => None,
+        });
+        if let Some(barrier) = asked {
+            *barrier = Barrier::Passed;
+            self.syncs_waiting -= 1;
+        }
+    }
+
+    /// Queues an event, if this connection may know of it.
+    pub(super) fn event(&mut self, frame: &Bytes, acl: &AclRef, surroundings: &Surroundings<'_>) {
+        if !matches!(self.phase, Phase::Open) {
+            return;
+        }
+        if !surroundings.settings.skip_acl && !acl.permits(Permissions::READ, &self.identities) {
+            return;
+        }
+        self.outbound.extend_from_slice(frame);
+        self.numbers.sent += 1;
+        surroundings.statistics.packets_sent.fetch_add(1, Relaxed);
+        self.check_outbound(surroundings);
+    }
+
+    /// Notes whether the queue is over its limit, and gives up a connection whose queue is far beyond it.
+    pub(super) fn check_outbound(&mut self, surroundings: &Surroundings<'_>) {
+        let limit = surroundings.settings.outbound_limit_bytes;
+        if self.outbound.len() <= limit {
+            self.stalled_since_us = None;
+        } else {
+            self.stalled_since_us.get_or_insert(surroundings.now_us);
+            if self.outbound.len() > limit.saturating_mul(OUTBOUND_HARD_FACTOR) {
+                surroundings.statistics.slow_clients.fetch_add(1, Relaxed);
+                self.outbound = BytesMut::new();
+                self.close(Closing::SlowClient, surroundings.statistics);
+            }
+        }
+    }
+
+    fn take_front(&mut self, statistics: &Statistics) -> Option<Pending> {
+        let pending = self.pending.pop_front()?;
+        self.pending_bytes -= pending.size_bytes;
+        statistics.outstanding.fetch_sub(1, Relaxed);
+        Some(pending)
+    }
+
+    fn reply(
+        &mut self,
+        pending: &Pending,
+        zxid: Zxid,
+        error: Option<ErrorCode>,
+        surroundings: &Surroundings<'_>,
+        body: impl FnOnce(&mut BytesMut) -> Result<(), ErrorCode>,
+    ) {
+        ReplyHeader {
+            xid: pending.xid,
+            zxid,
+            error,
+        }
+        .encode_frame(&mut self.outbound, body);
+        let latency_us = surroundings.now_us.saturating_sub(pending.arrived_us);
+        self.numbers
+            .count(pending.op, pending.xid, zxid, surroundings.now_us, latency_us);
+        surroundings.statistics.packets_sent.fetch_add(1, Relaxed);
+        surroundings.statistics.answered(latency_us);
+    }
+}
+
+impl ConnectionNumbers {
+    /// Begins to count anew.
+    pub(super) fn reset(&mut self) {
+        *self = ConnectionNumbers {
+            last_xid: -1,
+            ..ConnectionNumbers::default()
+        };
+    }
+
+    fn count(&mut self, op: i32, xid: Xid, zxid: Zxid, now_us: u64, latency_us: u64) {
+        self.sent += 1;
+        self.last_op = Some(op);
+        if xid.0 >= 0 {
+            self.last_xid = xid.0;
+        }
+        self.last_zxid = zxid.0;
+        self.last_reply_us = now_us;
+        self.last_latency_us = latency_us;
+        self.min_latency_us = if self.answered == 0 {
+            latency_us
+        } else {
+            self.min_latency_us.min(latency_us)
+        };
+        self.max_latency_us = self.max_latency_us.max(latency_us);
+        self.sum_latency_us += latency_us;
+        self.answered += 1;
+    }
+}
+
+/// Writes of clients: what goes into the log. deleteContainer is the leader's own, and check belongs into a multi.
+fn is_write(op: OpCode) -> bool {
+    matches!(
+        op,
+        OpCode::Create
+            | OpCode::Create2
+            | OpCode::CreateContainer
+            | OpCode::CreateTtl
+            | OpCode::Delete
+            | OpCode::SetData
+            | OpCode::SetAcl
+            | OpCode::Multi
+            | OpCode::Reconfig
+            | OpCode::CloseSession
+    )
+}
+
+fn last(error: ErrorCode, zxid: Zxid, closing: Closing) -> Kind {
+    Kind::Last { error, zxid, closing }
+}
+
+/// As Apache answers what it does not know: with zxid -1, then the end.
+fn unknown_operation(op: i32) -> Kind {
+    last(ErrorCode::Unimplemented, Zxid(-1), Closing::UnknownOperation(op))
+}
+
+impl Pending {
+    /// Gives what is for others to do, once.
+    fn hand_on(&mut self, intake: &mut Intake) {
+        match &mut self.kind {
+            Kind::Write(command) => intake.commands.extend(command.take().map(|command| *command)),
+            Kind::Sync { barrier, .. } if *barrier == Barrier::Unasked => {
+                *barrier = Barrier::Asked;
+                intake.barrier = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether what stands behind it must wait.
+    fn holds_back(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Sync {
+                barrier: Barrier::Unasked | Barrier::Asked,
+                ..
+            }
+        )
+    }
+}
+
+/// Makes the compiler check that replies of writes stay small values.
+const _: () = assert!(size_of::<Reply>() <= 128 && size_of::<ConnectionId>() == 8);

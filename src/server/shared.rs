@@ -1,0 +1,311 @@
+//! What all parts of a running server share.
+
+use super::clock::Clock;
+use super::connection::{Connection, ConnectionView};
+use super::handshake::NewSession;
+use super::inbox::Inbox;
+use super::pipeline::{Closing, Surroundings};
+use super::settings::Settings;
+use super::statistics::Statistics;
+use crate::proto::{SessionId, Zxid};
+use crate::state_machine::{Command, ConnectionId, State};
+use crate::watch::Watches;
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+/// A complaint about malformed bytes is logged once per peer address and so many µs.
+const COMPLAINT_INTERVAL_US: u64 = 10_000_000;
+/// Addresses that complaints are remembered of; when there are more, all are forgotten and may be logged again.
+const COMPLAINTS_REMEMBERED: usize = 1024;
+
+/// What the driver is told.
+pub(super) enum DriverInput {
+    /// Commands of a connection, in its order.
+    Commands(Vec<Command>),
+    /// A connection asks for a read barrier.
+    Barrier(ConnectionId),
+    /// The log has written up to this append.
+    Persisted(u64),
+    /// The applier has come to this index; what became of sessions on the way.
+    Applied { index: u64, sessions: Vec<SessionNews> },
+    /// The tree on disk holds everything up to this index.
+    Durable { index: u64 },
+    /// End, once everything handed in before is done.
+    Stop,
+}
+
+/// What became of a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SessionNews {
+    Opened { session: SessionId, timeout_ms: i32 },
+    Closed { session: SessionId },
+}
+
+/// What the first bytes of a connection are to the four-letter words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// No word: it is a handshake.
+    Unknown,
+    /// More bytes must arrive to tell.
+    Incomplete,
+    /// The answer; then the connection is closed.
+    Answer(String),
+}
+
+/// Answers four-letter words: made by `admin`, given to the server when it starts.
+pub trait Words: Send + Sync {
+    /// What `first_bytes` of a connection are.
+    fn answer(&self, first_bytes: &[u8]) -> Word;
+}
+
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TurnedAway {
+    #[error("its address has {0} connections already (maxClientCnxns)")]
+    Address(usize),
+    #[error("there are {0} connections already (maxCnxns)")]
+    Total(usize),
+}
+
+/// What all parts share.
+pub struct Shared {
+    /// Settings of client connections.
+    pub settings: Settings,
+    /// Counters.
+    pub statistics: Statistics,
+    /// Clocks.
+    pub clock: Clock,
+    /// The state, changed by the applier alone.
+    pub state: RwLock<State>,
+    /// The watch tables.
+    pub watches: Watches,
+    pub(super) driver: Inbox<DriverInput>,
+    pub(super) words: Box<dyn Words>,
+    connections: DashMap<ConnectionId, Arc<Connection>, RandomState>,
+    /// Which connection a session is bound to on this server.
+    bound: Mutex<HashMap<SessionId, ConnectionId, RandomState>>,
+    addresses: Mutex<HashMap<IpAddr, usize, RandomState>>,
+    complaints: Mutex<HashMap<IpAddr, u64, RandomState>>,
+    /// Sessions that gave a sign of life in this tick.
+    touched: Mutex<Vec<SessionId>>,
+    tick: AtomicU64,
+    applied_zxid: AtomicI64,
+    serving: AtomicBool,
+    stopping: AtomicBool,
+    next_connection: AtomicU64,
+    next_session: AtomicI64,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Settings, state: State, watches: Watches, words: Box<dyn Words>) -> Shared {
+        let clock = Clock::start();
+        let wall_ms = clock.wall_ms();
+        Shared {
+            applied_zxid: AtomicI64::new(state.zxid().0),
+            state: RwLock::new(state),
+            watches,
+            statistics: Statistics::default(),
+            clock,
+            driver: Inbox::default(),
+            words,
+            connections: DashMap::default(),
+            bound: Mutex::default(),
+            addresses: Mutex::default(),
+            complaints: Mutex::default(),
+            touched: Mutex::default(),
+            // 0 is what a connection starts with that has not been touched.
+            tick: AtomicU64::new(1),
+            serving: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            next_connection: AtomicU64::new(first_connection(wall_ms)),
+            next_session: AtomicI64::new(first_session(settings.server.0, wall_ms)),
+            settings,
+        }
+    }
+
+    pub(super) fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            settings: &self.settings,
+            watches: &self.watches,
+            statistics: &self.statistics,
+            now_us: self.clock.now_us(),
+        }
+    }
+
+    /// Lets a connection in, or says why not.
+    pub(super) fn admit(self: &Arc<Shared>, peer: SocketAddr, secure: bool) -> Result<Arc<Connection>, TurnedAway> {
+        let total = self.connections.len();
+        if self.settings.max_connections > 0 && total >= self.settings.max_connections {
+            return Err(TurnedAway::Total(total));
+        }
+        let mut addresses = self.addresses.lock();
+        let of_address = addresses.entry(peer.ip().to_canonical()).or_default();
+        if self.settings.max_connections_per_address > 0 && *of_address >= self.settings.max_connections_per_address {
+            return Err(TurnedAway::Address(*of_address));
+        }
+        *of_address += 1;
+        drop(addresses);
+        let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
+        let connection = Arc::new(Connection::new(self.clone(), id, peer, secure));
+        self.connections.insert(id, connection.clone());
+        Ok(connection)
+    }
+
+    pub(super) fn connection(&self, id: ConnectionId) -> Option<Arc<Connection>> {
+        self.connections.get(&id).map(|connection| connection.clone())
+    }
+
+    /// Removes what stands of a connection that has ended.
+    pub(super) fn connection_ended(&self, connection: &Connection, session: SessionId) {
+        self.connections.remove(&connection.id);
+        self.watches.remove_watcher(crate::watch::WatcherId(connection.id.0));
+        let address = connection.peer.ip().to_canonical();
+        let mut addresses = self.addresses.lock();
+        if let Some(count) = addresses.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&address);
+            }
+        }
+        drop(addresses);
+        let mut bound = self.bound.lock();
+        if bound.get(&session) == Some(&connection.id) {
+            bound.remove(&session);
+        }
+    }
+
+    /// Binds a session to a connection; gives the connection that it was bound to.
+    pub(super) fn bind(&self, session: SessionId, connection: ConnectionId) -> Option<Arc<Connection>> {
+        let previous = self.bound.lock().insert(session, connection)?;
+        if previous == connection {
+            None
+        } else {
+            self.connection(previous)
+        }
+    }
+
+    /// The session is gone, or lives on another server; gives the connection that it was bound to.
+    pub(super) fn unbind(&self, session: SessionId) -> Option<Arc<Connection>> {
+        let previous = self.bound.lock().remove(&session)?;
+        self.connection(previous)
+    }
+
+    /// The last command that was applied.
+    pub fn applied_zxid(&self) -> Zxid {
+        Zxid(self.applied_zxid.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_applied_zxid(&self, zxid: Zxid) {
+        self.applied_zxid.store(zxid.0, Ordering::Release);
+    }
+
+    /// Whether clients are served.
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    /// This server leads, and has applied all that was acknowledged before: clients may be served, unless it stops.
+    pub(super) fn set_leading(&self) {
+        self.serving.store(!self.is_stopping(), Ordering::Release);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The server ends: nothing is served from here on.
+    pub(super) fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.serving.store(false, Ordering::Release);
+    }
+
+    pub(super) fn tick(&self) -> u64 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    /// Begins the next tick; gives the sessions that gave a sign of life in the last one.
+    pub(super) fn next_tick(&self) -> Vec<SessionId> {
+        self.tick.fetch_add(1, Ordering::Relaxed);
+        std::mem::take(&mut *self.touched.lock())
+    }
+
+    pub(super) fn touch(&self, session: SessionId) {
+        self.touched.lock().push(session);
+    }
+
+    /// An id and a password for a session that may be opened.
+    pub(super) fn new_session(&self) -> NewSession {
+        NewSession {
+            id: SessionId(self.next_session.fetch_add(1, Ordering::Relaxed)),
+            password: rand::random(),
+        }
+    }
+
+    /// Calls `visit` with every connection, in no order.
+    pub fn for_each_connection(&self, mut visit: impl FnMut(&Connection)) {
+        // The map's guards must not be held while a connection's lock is taken.
+        let connections: Vec<_> = self.connections.iter().map(|entry| entry.value().clone()).collect();
+        connections.iter().for_each(|connection| visit(connection));
+    }
+
+    /// What operators are shown of all connections, oldest first.
+    pub fn connection_views(&self) -> Vec<ConnectionView> {
+        let mut connections: Vec<_> = self.connections.iter().map(|entry| entry.value().clone()).collect();
+        connections.sort_unstable_by_key(|connection| connection.id);
+        connections.iter().map(|connection| connection.view()).collect()
+    }
+
+    /// The session that a connection has, for the watch listings.
+    pub fn session_of(&self, connection: ConnectionId) -> Option<SessionId> {
+        self.connection(connection).map(|connection| connection.view().session)
+    }
+
+    /// How many connections there are.
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Tells the log of malformed bytes: once per address and interval.
+    pub(super) fn complain(&self, peer: SocketAddr, closing: Option<Closing>) {
+        let Some(closing) = closing else { return };
+        let now_us = self.clock.now_us();
+        let mut complaints = self.complaints.lock();
+        if complaints.len() >= COMPLAINTS_REMEMBERED {
+            complaints.clear();
+        }
+        let last = complaints.get(&peer.ip()).copied();
+        if last.is_none_or(|last| now_us - last > COMPLAINT_INTERVAL_US) {
+            complaints.insert(peer.ip(), now_us);
+            tracing::warn!(%peer, "connection closed: {closing}. Further ones of this address are not logged for a while.");
+        }
+    }
+}
+
+/// Connections are numbered anew at every start, and never again with a number of an earlier one: commands of connections
+/// long gone may still stand in the log.
+fn first_connection(wall_ms: i64) -> u64 {
+    ((wall_ms / 1000).cast_unsigned() << 32) | 1
+}
+
+/// ZooKeeper's session ids: the server in the top byte, then 40 bits of milliseconds, then a counter.
+fn first_session(server: u64, wall_ms: i64) -> i64 {
+    ((wall_ms << 24).cast_unsigned() >> 8).cast_signed() | (server << 56).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_ids_are_zookeepers() {
+        let id = first_session(1, 1_700_000_000_000);
+        assert_eq!(id.cast_unsigned() >> 56, 1);
+        assert_eq!(id & 0xffff, 0);
+        assert!(first_session(255, 1_700_000_000_000) < 0);
+    }
+}

@@ -1,0 +1,126 @@
+//! Counters of the client side, for operators: `srvr`, `stat`, `mntr`.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Counters that never block: each may be a moment older than the others.
+#[derive(Debug)]
+pub struct Statistics {
+    /// Frames received.
+    pub packets_received: AtomicU64,
+    /// Frames sent: replies and events.
+    pub packets_sent: AtomicU64,
+    /// Bytes received.
+    pub bytes_received: AtomicU64,
+    /// Requests in work: taken in and not answered yet.
+    pub outstanding: AtomicUsize,
+    /// Connections closed at the door because there are too many.
+    pub connections_rejected: AtomicU64,
+    /// Connections closed because they opened no session in time.
+    pub handshakes_timed_out: AtomicU64,
+    /// Connections closed because of bytes that are no request.
+    pub malformed: AtomicU64,
+    /// Connections closed because they did not take what was sent to them.
+    pub slow_clients: AtomicU64,
+    /// Auth packets refused.
+    pub auth_failed: AtomicU64,
+    /// Groups written to the log.
+    pub syncs: AtomicU64,
+    /// Groups that took longer than `fsync.warningthresholdms`.
+    pub slow_syncs: AtomicU64,
+    sync_sum_us: AtomicU64,
+    sync_max_us: AtomicU64,
+    latency_count: AtomicU64,
+    latency_sum_us: AtomicU64,
+    latency_min_us: AtomicU64,
+    latency_max_us: AtomicU64,
+}
+
+/// Latency of requests from the last byte read to the reply queued, since the last reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Latency {
+    /// Fastest, µs.
+    pub min_us: u64,
+    /// Mean, µs.
+    pub mean_us: f64,
+    /// Slowest, µs.
+    pub max_us: u64,
+    /// How many requests.
+    pub count: u64,
+}
+
+impl Default for Statistics {
+    fn default() -> Statistics {
+        Statistics {
+            packets_received: AtomicU64::new(0),
+            packets_sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            outstanding: AtomicUsize::new(0),
+            connections_rejected: AtomicU64::new(0),
+            handshakes_timed_out: AtomicU64::new(0),
+            malformed: AtomicU64::new(0),
+            slow_clients: AtomicU64::new(0),
+            auth_failed: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            slow_syncs: AtomicU64::new(0),
+            sync_sum_us: AtomicU64::new(0),
+            sync_max_us: AtomicU64::new(0),
+            latency_count: AtomicU64::new(0),
+            latency_sum_us: AtomicU64::new(0),
+            latency_min_us: AtomicU64::new(u64::MAX),
+            latency_max_us: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Statistics {
+    /// One request was answered after `latency_us`.
+    pub fn answered(&self, latency_us: u64) {
+        self.latency_count.fetch_add(1, Relaxed);
+        self.latency_sum_us.fetch_add(latency_us, Relaxed);
+        if latency_us < self.latency_min_us.load(Relaxed) {
+            self.latency_min_us.fetch_min(latency_us, Relaxed);
+        }
+        if latency_us > self.latency_max_us.load(Relaxed) {
+            self.latency_max_us.fetch_max(latency_us, Relaxed);
+        }
+    }
+
+    /// A group was written to the log.
+    pub(super) fn synced(&self, took: Duration, slow: bool) {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.syncs.fetch_add(1, Relaxed);
+        self.slow_syncs.fetch_add(u64::from(slow), Relaxed);
+        self.sync_sum_us.fetch_add(took_us, Relaxed);
+        self.sync_max_us.fetch_max(took_us, Relaxed);
+    }
+
+    /// Sum and maximum of the times that writing the log took, µs.
+    pub fn sync_times_us(&self) -> (u64, u64) {
+        (self.sync_sum_us.load(Relaxed), self.sync_max_us.load(Relaxed))
+    }
+
+    /// Latency since the last reset.
+    pub fn latency(&self) -> Latency {
+        let count = self.latency_count.load(Relaxed);
+        if count == 0 {
+            return Latency::default();
+        }
+        Latency {
+            min_us: self.latency_min_us.load(Relaxed),
+            mean_us: self.latency_sum_us.load(Relaxed) as f64 / count as f64,
+            max_us: self.latency_max_us.load(Relaxed),
+            count,
+        }
+    }
+
+    /// The `srst` command: counts of packets and latencies begin anew.
+    pub fn reset(&self) {
+        self.packets_received.store(0, Relaxed);
+        self.packets_sent.store(0, Relaxed);
+        self.latency_count.store(0, Relaxed);
+        self.latency_sum_us.store(0, Relaxed);
+        self.latency_min_us.store(u64::MAX, Relaxed);
+        self.latency_max_us.store(0, Relaxed);
+    }
+}
