@@ -1,0 +1,324 @@
+//! `menagerie serve`: one server, from its configuration to its end.
+
+use crate::config::{self, Base, Config, ConfigError, Membership, Severity, Sources};
+use crate::net::{self, ListenError};
+use crate::server::authentication::DigestAlgorithm;
+use crate::server::no_tree::TreeOptions;
+use crate::server::{CheckpointSchedule, ContainerSchedule, Failure, Options, Server, Settings, Syncing, Words};
+use crate::state_machine::{Rules, ServerId};
+use crate::storage::log::LogOptions;
+use crate::watch::WatchLimits;
+use clap::Args;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Exit codes, as ZooKeeper's server has them.
+const UNEXPECTED: u8 = 1;
+const INVALID_INVOCATION: u8 = 2;
+const UNUSABLE_DIRECTORY: u8 = 3;
+
+/// Arguments of `menagerie serve`.
+#[derive(Args)]
+pub(super) struct ServeArguments {
+    /// A zoo.cfg; or ZooKeeper's other form: PORT DATADIR [TICKTIME] [MAXCLIENTCNXNS]. Nothing: port 2181 and
+    /// ./menagerie-data.
+    #[arg(value_name = "ZOO.CFG", num_args = 0..=4)]
+    base: Vec<String>,
+    /// Override a setting: -Dzookeeper.KEY=VALUE or -DKEY=VALUE. Wins over the file.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+/// Why a server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("cannot read {0}: {1}")]
+    Unreadable(PathBuf, std::io::Error),
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error(
+        "the configuration names {0} servers: ensembles of several servers are not available in this version yet. \
+         Leave one server.N line, or none, to run this server alone."
+    )]
+    Ensemble(usize),
+    #[error(
+        "the setting {0} is not available in this version yet, and cannot be left out without harm: remove it to start"
+    )]
+    NotAvailable(&'static str),
+    #[error("no clientPort is set: clients could not connect")]
+    NoClientPort,
+    #[error("cannot resolve {0}: {1}")]
+    Unresolvable(String, std::io::Error),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    #[error("cannot start the runtime: {0}")]
+    Runtime(std::io::Error),
+}
+
+impl ServeError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            ServeError::Unreadable(..)
+            | ServeError::Config(_)
+            | ServeError::Ensemble(_)
+            | ServeError::NotAvailable(_)
+            | ServeError::NoClientPort => INVALID_INVOCATION,
+            _ => UNEXPECTED,
+        }
+    }
+}
+
+/// Runs a server until it is told to stop.
+pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
+    init_logging();
+    match serve(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Log lines go to standard error; RUST_LOG chooses which.
+fn init_logging() {
+    use std::io::IsTerminal as _;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fjall=warn,lsm_tree=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+fn serve(arguments: &ServeArguments) -> Result<(), ServeError> {
+    let started = Instant::now();
+    let config = load_config(arguments)?;
+    check_available(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    runtime.block_on(run_server(&config, started))
+}
+
+fn load_config(arguments: &ServeArguments) -> Result<Config, ServeError> {
+    let path = arguments.base.first().map(PathBuf::from).unwrap_or_default();
+    let text;
+    let base = match arguments.base.as_slice() {
+        [] => Base::Embedded,
+        [_] => {
+            text = std::fs::read_to_string(&path).map_err(|error| ServeError::Unreadable(path.clone(), error))?;
+            Base::File {
+                path: &path,
+                text: &text,
+            }
+        }
+        arguments => Base::PortAndDirectory(arguments),
+    };
+    let sources = Sources {
+        base,
+        environment: &|name| std::env::var(name).ok(),
+        overrides: &arguments.overrides,
+        read: &read_small_file,
+    };
+    let loaded = config::load(&sources)?;
+    for notice in &loaded.notices {
+        match notice.severity {
+            Severity::Info => tracing::info!("{notice}"),
+            Severity::Warn => tracing::warn!("{notice}"),
+        }
+    }
+    Ok(loaded.config)
+}
+
+fn read_small_file(path: &Path) -> Result<Option<String>, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Refuses what is configured and would silently not be there.
+fn check_available(config: &Config) -> Result<(), ServeError> {
+    if let Membership::Ensemble(ensemble) = &config.cluster.membership
+        && ensemble.servers.len() > 1
+    {
+        return Err(ServeError::Ensemble(ensemble.servers.len()));
+    }
+    if config.listeners.secure_client.is_some() {
+        return Err(ServeError::NotAvailable("secureClientPort"));
+    }
+    if config.listeners.client.is_none() {
+        return Err(ServeError::NoClientPort);
+    }
+    Ok(())
+}
+
+async fn run_server(config: &Config, started: Instant) -> Result<(), ServeError> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Runtime)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
+    let listener = listen(config)?;
+    let mut server = Server::start(options(config))?;
+    let zxid = server.ready().await?;
+    server.accept(listener);
+    tracing::info!(
+        took_ms = started.elapsed().as_millis(),
+        %zxid,
+        data = %config.storage.data_dir.display(),
+        log = %config.storage.data_log_dir.display(),
+        "serving clients on {}; stop with Ctrl-C or SIGTERM",
+        config.listeners.client.as_ref().map(ToString::to_string).unwrap_or_default(),
+    );
+    let failure = tokio::select! {
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        failure = server.failure() => Some(failure),
+    };
+    if let Some(failure) = failure {
+        // What is not on disk by now was not acknowledged; nothing more is promised.
+        return Err(failure.into());
+    }
+    tracing::info!("stopping: finishing what is in work");
+    server.stop().await?;
+    tracing::info!("stopped; everything that was acknowledged is on disk");
+    Ok(())
+}
+
+fn listen(config: &Config) -> Result<TcpListener, ServeError> {
+    let Some(address) = &config.listeners.client else {
+        return Err(ServeError::NoClientPort);
+    };
+    let backlog = config
+        .listeners
+        .backlog
+        .map_or(0, |backlog| i32::try_from(backlog.get()).unwrap_or(i32::MAX));
+    let mut candidates: Vec<SocketAddr> = address
+        .literal_ips()
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, address.port))
+        .collect();
+    if candidates.is_empty() {
+        let name = address.to_string();
+        candidates = name
+            .to_socket_addrs()
+            .map_err(|error| ServeError::Unresolvable(name, error))?
+            .collect();
+    }
+    let mut last = ServeError::NoClientPort;
+    for candidate in candidates {
+        match net::listen(candidate, backlog, "clientPort") {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}
+
+fn options(config: &Config) -> Options {
+    let own = config.storage.data_log_dir.join("menagerie-log");
+    Options {
+        settings: settings(config),
+        rules: rules(config),
+        watches: WatchLimits {
+            per_connection: limit(config.limits.max_watches_per_connection),
+            per_znode: limit(config.limits.max_watches_per_znode),
+        },
+        tree_directory: config.storage.data_dir.join("menagerie").join("tree"),
+        log_directory: own,
+        log: LogOptions::new(Box::new(rand::random)),
+        syncing: Syncing {
+            force: config.storage.force_sync,
+            warn_after: Duration::from_millis(config.storage.fsync_warning_ms.into()),
+        },
+        checkpoints: CheckpointSchedule {
+            interval_ms: 250,
+            records: 8192,
+            bytes: 8 << 20,
+            persist_interval_ms: 5000,
+            tree: TreeOptions::default(),
+        },
+        containers: ContainerSchedule {
+            check_interval_ms: config.tree.container_check_interval_ms.into(),
+            max_per_minute: config.tree.container_max_per_minute,
+            max_never_used_ms: config.tree.container_max_never_used_ms.map_or(0, |ms| ms.get().into()),
+        },
+        words: Box::new(|_| -> Box<dyn Words> { Box::new(NoWords) }),
+    }
+}
+
+struct NoWords;
+impl Words for NoWords {
+    fn answer(&self, _first_bytes: &[u8]) -> crate::server::Word {
+        crate::server::Word::Unknown
+    }
+}
+
+fn limit(limit: Option<NonZeroU32>) -> usize {
+    limit.map_or(0, |limit| limit.get() as usize)
+}
+
+fn settings(config: &Config) -> Settings {
+    let milliseconds = |ms: u32| i32::try_from(ms).unwrap_or(i32::MAX);
+    Settings {
+        // A server that stands alone and was given no number is number 1, as session ids show.
+        server: config
+            .cluster
+            .server_id
+            .map_or(ServerId(1), |id| ServerId(u64::from(id.get()))),
+        max_request_bytes: config.limits.max_frame_bytes as usize,
+        min_session_timeout_ms: milliseconds(config.sessions.min_timeout_ms),
+        max_session_timeout_ms: milliseconds(config.sessions.max_timeout_ms),
+        global_outstanding_limit: config.limits.max_outstanding_requests as usize,
+        max_connections_per_address: limit(config.limits.max_connections_per_address),
+        max_connections: limit(config.limits.max_connections),
+        handshake_timeout_ms: config.limits.handshake_timeout_ms.into(),
+        outbound_limit_bytes: usize::try_from(config.limits.outbound_queue_bytes).unwrap_or(usize::MAX),
+        outbound_stall_ms: config.limits.outbound_stall_timeout_ms.into(),
+        skip_acl: config.auth.skip_acl,
+        digest_enabled: config.auth.providers.contains(&config::AuthProvider::Digest),
+        digest_algorithm: match config.auth.digest_algorithm {
+            config::DigestAlgorithm::Sha1 => DigestAlgorithm::Sha1,
+            config::DigestAlgorithm::Sha256 => DigestAlgorithm::Sha256,
+            config::DigestAlgorithm::Sha512 => DigestAlgorithm::Sha512,
+            config::DigestAlgorithm::Sha3With256Bits => DigestAlgorithm::Sha3With256Bits,
+        },
+        super_digest: config
+            .auth
+            .super_digest
+            .as_ref()
+            .map(|secret| secret.expose().to_owned()),
+        required_schemes: config.auth.enforced_schemes.iter().flatten().cloned().collect(),
+        linearizable_reads: config.reads.linearizable,
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules::default()
+        .with(Rules::SKIP_ACL, config.auth.skip_acl)
+        .with(Rules::ENFORCE_QUOTA, config.tree.enforce_quota)
+        .with(Rules::EXTENDED_TYPES, config.tree.extended_types)
+        .with(Rules::RECONFIG, config.cluster.reconfig_enabled)
+        .with(Rules::STANDALONE, config.cluster.membership == Membership::Standalone)
+        .with(
+            Rules::DIGEST_SCHEME,
+            config.auth.providers.contains(&config::AuthProvider::Digest),
+        )
+        .with(
+            Rules::SASL_SCHEME,
+            config.auth.providers.contains(&config::AuthProvider::Sasl),
+        )
+        .with(
+            Rules::X509_SCHEME,
+            config.auth.providers.contains(&config::AuthProvider::X509),
+        )
+}
