@@ -45,7 +45,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use operation::Step;
-use player::{StepView, play};
+use player::{StepView, fresh_tree, play};
 use target::Target;
 
 /// Apache's against itself until our own server can be started: that proves the test, and keeps it proven.
@@ -69,6 +69,7 @@ fn both_servers_answer_every_sequence_alike() {
 
     let directory = tempfile::tempdir().expect("a directory for the servers' files");
     let mut pair = Pair::start(&kinds, directory.path());
+    pair.assert_equal_when_fresh();
     let started = Instant::now();
     let mut played = 0;
     let mut seeds = 0;
@@ -147,6 +148,13 @@ impl Pair {
             right: started(right, "right"),
             runs: 0,
             show: env::var_os("DIFFERENTIAL_SHOW").is_some(),
+        }
+    }
+
+    fn assert_equal_when_fresh(&mut self) {
+        if self.left.is_fresh() && self.right.is_fresh() {
+            let tree = |target| fresh_tree(target).unwrap_or_else(|problem| panic!("{problem}"));
+            assert_eq!(tree(&mut self.left), tree(&mut self.right), "the tree of a new server");
         }
     }
 

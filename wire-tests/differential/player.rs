@@ -10,7 +10,7 @@ use crate::client::{Connection, Handshake, Malformed, Reader, Received, Welcome,
 use crate::operation::{Action, ROOT_MARK, Request, Resume, Step, Surroundings};
 use crate::reply::{self, Event, Header, Piece, Stat};
 use crate::target::{Administrator, Target};
-use crate::view::Names;
+use crate::view::{Names, error_name, event_name};
 
 /// How many sessions a sequence has.
 pub const SESSIONS: usize = 4;
@@ -59,6 +59,20 @@ pub fn play(target: &mut Target, run: u64, steps: &[Step]) -> Result<Vec<StepVie
     player.leave();
     target.administrator()?.clear(&root)?;
     Ok(views)
+}
+
+/// The tree of a server on which nothing has happened yet. Versions, zxids and times as they are: all zero, or special.
+///
+/// # Errors
+/// When the server does not let us look.
+pub fn fresh_tree(target: &mut Target) -> Result<StepView, String> {
+    let mut names = Names::new("/nothing".to_owned(), i64::MAX);
+    let mut view = Vec::new();
+    for (path, pieces) in target.administrator()?.dump(None)? {
+        let pieces: Vec<String> = pieces.iter().map(|piece| names.piece(piece)).collect();
+        view.push(format!("{path}, {}", pieces.join(", ")));
+    }
+    Ok(view)
 }
 
 /// Marks the line of a session that waited in vain.
@@ -488,7 +502,7 @@ impl Player {
     /// Everything below the run's roots, read by the administrator.
     fn final_state(&mut self, administrator: &mut Administrator) -> Result<StepView, String> {
         let mut view = Vec::new();
-        for (path, pieces) in administrator.dump(&self.root)? {
+        for (path, pieces) in administrator.dump(Some(&self.root))? {
             let mut line = format!("final {}", self.names.unrooted(&path));
             for piece in &pieces {
                 line.push_str(", ");
@@ -563,35 +577,4 @@ fn in_comparable_order(mut incoming: Vec<Incoming>, requests: &[Request]) -> Vec
         });
     }
     incoming
-}
-
-fn event_name(kind: i32) -> String {
-    match kind {
-        1 => "Created".to_owned(),
-        2 => "Deleted".to_owned(),
-        3 => "DataChanged".to_owned(),
-        4 => "ChildrenChanged".to_owned(),
-        other => format!("of kind {other}"),
-    }
-}
-
-fn error_name(error: i32) -> String {
-    match error {
-        0 => "OK".to_owned(),
-        -5 => "MARSHALLINGERROR".to_owned(),
-        -6 => "UNIMPLEMENTED".to_owned(),
-        -8 => "BADARGUMENTS".to_owned(),
-        -101 => "NONODE".to_owned(),
-        -102 => "NOAUTH".to_owned(),
-        -103 => "BADVERSION".to_owned(),
-        -108 => "NOCHILDRENFOREPHEMERALS".to_owned(),
-        -110 => "NODEEXISTS".to_owned(),
-        -111 => "NOTEMPTY".to_owned(),
-        -114 => "INVALIDACL".to_owned(),
-        -115 => "AUTHFAILED".to_owned(),
-        -121 => "NOWATCHER".to_owned(),
-        -123 => "RECONFIGDISABLED".to_owned(),
-        -125 => "QUOTAEXCEEDED".to_owned(),
-        other => format!("error {other}"),
-    }
 }

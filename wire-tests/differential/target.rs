@@ -110,6 +110,11 @@ impl Target {
         }
     }
 
+    /// Whether we started it, so that nothing has happened on it yet.
+    pub fn is_fresh(&self) -> bool {
+        !matches!(self.process, Process::Foreign)
+    }
+
     /// The session with all rights, opened again if it was lost.
     ///
     /// # Errors
@@ -305,15 +310,15 @@ impl Administrator {
         Ok(bases)
     }
 
-    /// Every znode of the run, and the lasting ones: data, Stat, access control list, children.
+    /// Every znode of the run, if there is one, and the lasting ones: data, Stat, access control list, children.
     ///
     /// # Errors
     /// When the server refuses anything of it.
-    pub fn dump(&mut self, root: &str) -> Result<Vec<(String, Vec<Piece>)>, String> {
+    pub fn dump(&mut self, root: Option<&str>) -> Result<Vec<(String, Vec<Piece>)>, String> {
         let mut nodes = Vec::new();
         let mut paths: Vec<String> = LASTING.iter().map(|path| (*path).to_owned()).collect();
         paths.push("/zookeeper/config".to_owned());
-        for tree in trees(root) {
+        for tree in root.into_iter().flat_map(trees) {
             self.collect(&tree, &mut paths)?;
         }
         for path in paths {

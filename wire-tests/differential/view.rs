@@ -154,3 +154,36 @@ fn now_ms() -> i64 {
         .expect("the clock is past 1970");
     i64::try_from(since.as_millis()).expect("the clock is before the year 292 million")
 }
+
+/// An event's kind, in words.
+pub fn event_name(kind: i32) -> String {
+    match kind {
+        1 => "Created".to_owned(),
+        2 => "Deleted".to_owned(),
+        3 => "DataChanged".to_owned(),
+        4 => "ChildrenChanged".to_owned(),
+        other => format!("of kind {other}"),
+    }
+}
+
+/// An error code's name.
+pub fn error_name(error: i32) -> String {
+    match error {
+        0 => "OK".to_owned(),
+        -5 => "MARSHALLINGERROR".to_owned(),
+        -6 => "UNIMPLEMENTED".to_owned(),
+        -8 => "BADARGUMENTS".to_owned(),
+        -101 => "NONODE".to_owned(),
+        -102 => "NOAUTH".to_owned(),
+        -103 => "BADVERSION".to_owned(),
+        -108 => "NOCHILDRENFOREPHEMERALS".to_owned(),
+        -110 => "NODEEXISTS".to_owned(),
+        -111 => "NOTEMPTY".to_owned(),
+        -114 => "INVALIDACL".to_owned(),
+        -115 => "AUTHFAILED".to_owned(),
+        -121 => "NOWATCHER".to_owned(),
+        -123 => "RECONFIGDISABLED".to_owned(),
+        -125 => "QUOTAEXCEEDED".to_owned(),
+        other => format!("error {other}"),
+    }
+}
