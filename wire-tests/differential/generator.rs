@@ -193,6 +193,8 @@ impl Generator {
         let mut requests = Vec::new();
         if self.random.percent(5) {
             requests.push(self.request(Kind::Auth));
+        } else if self.random.percent(10) {
+            requests.push(self.request(Kind::SetWatches));
         }
         for _ in 0..2 + self.random.below(LONGEST_BURST - 1) {
             let kind = self.random.weighted(&[
@@ -205,7 +207,6 @@ impl Generator {
                 (4, Kind::MultiRead),
                 (3, Kind::AddWatch),
                 (2, Kind::Watches),
-                (2, Kind::SetWatches),
                 (3, Kind::GetEphemerals),
                 (2, Kind::GetAllChildrenNumber),
                 (1, Kind::GetAcl),

@@ -36,6 +36,7 @@ mod operation;
 mod player;
 mod random;
 mod reply;
+mod session;
 mod shrink;
 mod target;
 mod view;

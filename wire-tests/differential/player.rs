@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 
-use crate::client::{Connection, Handshake, Malformed, Reader, Received, Welcome, framed};
-use crate::operation::{Action, ROOT_MARK, Request, Resume, Step, Surroundings};
+use crate::client::{Connection, Malformed, Reader, Received, framed};
+use crate::operation::{Action, ROOT_MARK, Request, Step, Surroundings, opcode};
 use crate::reply::{self, Event, Header, Piece, Stat};
+use crate::session::Slot;
 use crate::target::{Administrator, Target};
 use crate::view::{Names, error_name, event_name};
 
@@ -19,6 +20,7 @@ pub const USUAL_TIMEOUT_MS: i32 = 40_000;
 /// The xid of the fence.
 const PING_XID: i32 = -2;
 const MARSHALLING_ERROR: i32 = -5;
+const NO_AUTH: i32 = -102;
 
 /// What a step showed, one line per reply or event.
 pub type StepView = Vec<String>;
@@ -78,39 +80,29 @@ pub fn fresh_tree(target: &mut Target) -> Result<StepView, String> {
 /// Marks the line of a session that waited in vain.
 const SILENCE: &str = "nothing arrives";
 
-#[derive(Default)]
-struct Slot {
-    connection: Option<Connection>,
-    session: Option<Identity>,
-    /// The session before the current one, if that was closed: to try to take it up again.
-    closed: Option<Identity>,
-    last_zxid: i64,
-    next_xid: i32,
-}
-
-#[derive(Clone)]
-struct Identity {
-    id: i64,
-    password: Vec<u8>,
-}
-
 /// What one connection received during a step, in order.
-enum Incoming {
+pub enum Incoming {
     /// The reply to the request with this index in the step.
     Reply(usize, Header, Vec<u8>),
+    /// A watch event.
     Event(Event),
     /// The fence's reply.
     Fence(Header),
+    /// The end.
     Closed,
     /// Anything else, described.
     Odd(String),
 }
 
-struct Player {
-    address: std::net::SocketAddr,
+/// A sequence under way on one server.
+pub struct Player {
+    /// The server.
+    pub address: std::net::SocketAddr,
     root: String,
-    slots: Vec<Slot>,
-    names: Names,
+    /// The sessions.
+    pub slots: Vec<Slot>,
+    /// What is shown instead of zxids, times and ids.
+    pub names: Names,
     seen: HashMap<String, Stat>,
     replied_zxids: Vec<i64>,
     sequence_step: usize,
@@ -177,7 +169,45 @@ impl Player {
         view
     }
 
-    fn exchange(&mut self, session: usize, requests: &[Request]) -> Vec<Incoming> {
+    /// Sends the requests at once and collects what comes until the last of their replies.
+    pub fn exchange(&mut self, session: usize, requests: &[Request]) -> Vec<Incoming> {
+        let readable: Vec<Request> = requests
+            .iter()
+            .map(|request| self.only_readable(session, request))
+            .collect();
+        self.talk(session, &readable)
+    }
+
+    /// A `setWatches` without those paths that the session may not read. Apache's tells of their changes nevertheless;
+    /// ours does not, as for any other event.
+    fn only_readable(&mut self, session: usize, request: &Request) -> Request {
+        let Request::SetWatches { relative, lists } = request else {
+            return request.clone();
+        };
+        let paths: Vec<&String> = lists.data.iter().chain(&lists.exist).chain(&lists.child).collect();
+        let exists = |path: &&String| Request::Read {
+            opcode: opcode::EXISTS,
+            path: Some((*path).clone()),
+            watch: false,
+        };
+        let probes: Vec<Request> = paths.iter().map(exists).collect();
+        let forbidden: Vec<String> = (self.talk(session, &probes).iter())
+            .filter_map(|one| match one {
+                Incoming::Reply(index, header, _) if header.error == NO_AUTH => Some(paths[*index].clone()),
+                _ => None,
+            })
+            .collect();
+        let mut lists = lists.clone();
+        for list in [&mut lists.data, &mut lists.exist, &mut lists.child] {
+            list.retain(|path| !forbidden.contains(path));
+        }
+        Request::SetWatches {
+            relative: *relative,
+            lists,
+        }
+    }
+
+    fn talk(&mut self, session: usize, requests: &[Request]) -> Vec<Incoming> {
         let known = Known {
             root: &self.root,
             seen: &self.seen,
@@ -366,139 +396,6 @@ impl Player {
         text
     }
 
-    fn connect_if_needed(&mut self, session: usize, view: &mut StepView) {
-        if self.slots[session].connection.is_some() {
-            return;
-        }
-        if let Some(identity) = self.slots[session].session.clone() {
-            if self.take_up(session, &identity, self.slots[session].last_zxid, view) {
-                return;
-            }
-            self.slots[session].session = None;
-        }
-        self.open_session(session, USUAL_TIMEOUT_MS, true, view);
-    }
-
-    fn drop_connection(&mut self, session: usize) {
-        if let Some(connection) = self.slots[session].connection.take() {
-            connection.drop_now();
-        }
-    }
-
-    fn resume(&mut self, session: usize, resume: Resume, view: &mut StepView) {
-        let slot = &self.slots[session];
-        let Some(mut identity) = slot.session.clone().or_else(|| slot.closed.clone()) else {
-            view.push(format!("session {session} has never been open"));
-            return;
-        };
-        let mut last_zxid = slot.last_zxid;
-        match resume {
-            Resume::AfterDrop => self.drop_connection(session),
-            Resume::TakeOver => {
-                let old = self.slots[session].connection.take();
-                self.take_up(session, &identity, last_zxid, view);
-                if let Some(mut old) = old {
-                    while let Incoming::Event(_) = receive(&mut old) {}
-                    view.push("the old connection is closed".to_owned());
-                }
-                return;
-            }
-            Resume::WrongPassword => {
-                // Only without a connection: Apache's closes the owner's before it looks at the password, ours must not.
-                self.drop_connection(session);
-                match identity.password.first_mut() {
-                    Some(byte) => *byte ^= 1,
-                    None => view.push("the password is empty".to_owned()),
-                }
-            }
-            Resume::Ahead => {
-                self.drop_connection(session);
-                last_zxid = i64::MAX;
-            }
-        }
-        self.take_up(session, &identity, last_zxid, view);
-    }
-
-    /// Whether the session is alive and has a connection now.
-    fn take_up(&mut self, session: usize, identity: &Identity, last_zxid: i64, view: &mut StepView) -> bool {
-        let handshake = Handshake {
-            last_zxid_seen: last_zxid,
-            timeout_ms: USUAL_TIMEOUT_MS,
-            session_id: identity.id,
-            password: identity.password.clone(),
-            with_read_only_byte: true,
-        };
-        self.shake_hands(session, &handshake, view)
-    }
-
-    fn open_session(&mut self, session: usize, timeout_ms: i32, with_read_only_byte: bool, view: &mut StepView) {
-        let slot = &mut self.slots[session];
-        slot.session = None;
-        let handshake = Handshake {
-            last_zxid_seen: 0,
-            timeout_ms,
-            session_id: 0,
-            password: vec![0; 16],
-            with_read_only_byte,
-        };
-        self.shake_hands(session, &handshake, view);
-    }
-
-    fn shake_hands(&mut self, session: usize, handshake: &Handshake, view: &mut StepView) -> bool {
-        let mut connection = match Connection::open(self.address) {
-            Ok(connection) => connection,
-            Err(error) => {
-                view.push(format!("session {session}: no connection: {:?}", error.kind()));
-                return false;
-            }
-        };
-        match connection.shake_hands(handshake) {
-            Ok(Some(welcome)) => {
-                let alive = welcome.timeout_ms > 0;
-                view.push(self.welcomed(session, handshake, &welcome));
-                if alive {
-                    let slot = &mut self.slots[session];
-                    slot.session = Some(Identity {
-                        id: welcome.session_id,
-                        password: welcome.password,
-                    });
-                    slot.connection = Some(connection);
-                } else if !matches!(connection.receive(), Received::Closed) {
-                    view.push("a refused connection stays open".to_owned());
-                }
-                alive
-            }
-            Ok(None) => {
-                view.push(format!("session {session}: the handshake is answered by closing"));
-                false
-            }
-            Err(Malformed(text)) => {
-                view.push(format!("session {session}: handshake: {text}"));
-                false
-            }
-        }
-    }
-
-    fn welcomed(&mut self, session: usize, handshake: &Handshake, welcome: &Welcome) -> String {
-        let identity = match (welcome.session_id, handshake.session_id) {
-            (0, _) => "no session".to_owned(),
-            (id, 0) => format!("new session {}", self.names.number_session(id)),
-            (id, asked) if id == asked => format!("session {} again", self.names.number_session(id)),
-            (id, _) => format!("another session {}", self.names.number_session(id)),
-        };
-        let password = if welcome.password.iter().all(|byte| *byte == 0) {
-            "zeros"
-        } else {
-            "random"
-        };
-        format!(
-            "session {session}: welcomed: {identity}, timeout {} ms, password {} bytes {password}, readOnly {:?}",
-            welcome.timeout_ms,
-            welcome.password.len(),
-            welcome.read_only
-        )
-    }
-
     /// Everything below the run's roots, read by the administrator.
     fn final_state(&mut self, administrator: &mut Administrator) -> Result<StepView, String> {
         let mut view = Vec::new();
@@ -511,20 +408,6 @@ impl Player {
             view.push(line);
         }
         Ok(view)
-    }
-
-    /// Closes what the sequence left open, so that its ephemerals do not outlive the run.
-    fn leave(&mut self) {
-        for session in 0..SESSIONS {
-            if self.slots[session].session.is_none() {
-                self.drop_connection(session);
-                continue;
-            }
-            let mut ignored = Vec::new();
-            self.connect_if_needed(session, &mut ignored);
-            self.exchange(session, &[Request::CloseSession]);
-            self.drop_connection(session);
-        }
     }
 }
 
@@ -543,7 +426,8 @@ fn read_to_the_end(connection: &mut Connection, incoming: &mut Vec<Incoming>) {
     }
 }
 
-fn receive(connection: &mut Connection) -> Incoming {
+/// The next frame, by what it is.
+pub fn receive(connection: &mut Connection) -> Incoming {
     let frame = match connection.receive() {
         Received::Frame(frame) => frame,
         Received::Closed => return Incoming::Closed,
