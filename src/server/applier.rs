@@ -15,7 +15,8 @@
 //! One hold is bounded ([`COMMANDS_PER_HOLD`]); then readers get their turn. Sockets are woken after it.
 
 use super::connection::Connection;
-use super::pipeline::{Closing, Surroundings};
+use super::pending::Closing;
+use super::pipeline::Surroundings;
 use super::shared::{SessionNews, Shared};
 use crate::proto::{EventKind, Malformed, SessionId, WatchEvent, Zxid};
 use crate::replica::PassedBarriers;

@@ -4,7 +4,9 @@
 //! await, a file or a socket.
 
 use super::handshake::NewSession;
-use super::pipeline::{Closing, ConnectionNumbers, Intake, Phase, Pipeline, Surroundings};
+use super::numbers::ConnectionNumbers;
+use super::pending::{Closing, Intake};
+use super::pipeline::{Phase, Pipeline, Surroundings};
 use super::settings::HANDSHAKE_BYTES;
 use super::shared::{DriverInput, Shared, Word};
 use crate::net::{Conversation, Flow};

@@ -1,6 +1,6 @@
 //! The handshake: a new session, or an old one on a new connection.
 
-use super::pipeline::Closing;
+use super::pending::Closing;
 use super::settings::Settings;
 use crate::proto::connect::PASSWORD_BYTES;
 use crate::proto::{ConnectRequest, ConnectResponse, Decoder, OpCode, SessionId, Xid, Zxid};

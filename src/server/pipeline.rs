@@ -21,17 +21,18 @@
 use super::authentication;
 use super::handshake::{self, Opening};
 use super::local::{Asker, Local};
+use super::numbers::ConnectionNumbers;
+use super::pending::{Barrier, Closing, Intake, Kind, Pending};
 use super::settings::{OUTBOUND_HARD_FACTOR, PENDING_BYTES, PENDING_REQUESTS, Settings};
 use super::statistics::Statistics;
 use crate::net::Flow;
-use crate::proto::frame::{self, BadFrameLength};
+use crate::proto::frame;
 use crate::proto::jute::Encode;
 use crate::proto::request::{AuthRequest, PathOnly};
 use crate::proto::{
-    Decoder, ErrorCode, Identity, Malformed, OpCode, Permissions, Reply, ReplyHeader, RequestHeader, SessionId, Text,
-    Xid, Zxid,
+    Decoder, ErrorCode, Identity, OpCode, Permissions, ReplyHeader, RequestHeader, SessionId, Xid, Zxid,
 };
-use crate::state_machine::{AclRef, Applied, Command, ConnectionId, Origin, State};
+use crate::state_machine::{AclRef, Applied, Command, Origin, State};
 use crate::watch::{WatcherId, Watches};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -48,44 +49,6 @@ pub(super) struct Surroundings<'a> {
     pub(super) now_us: u64,
 }
 
-/// What came of received bytes, for others to do.
-#[derive(Debug, Default)]
-pub(super) struct Intake {
-    /// For the log, in order.
-    pub(super) commands: Vec<Command>,
-    /// Whether a read barrier is to be asked for.
-    pub(super) barrier: bool,
-}
-
-/// Why a connection is closed by us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Closing {
-    #[error("{0}")]
-    BadLength(#[from] BadFrameLength),
-    #[error("a request has no header: {0}")]
-    NoHeader(Malformed),
-    #[error("the first bytes are no handshake: {0}")]
-    NoHandshake(Malformed),
-    #[error("the client has seen zxid {seen}, this server has only come to {here}")]
-    Behind { seen: Zxid, here: Zxid },
-    #[error("operation {0} is unknown here")]
-    UnknownOperation(i32),
-    #[error("authentication failed")]
-    AuthenticationFailed,
-    #[error("the client has not authenticated as it must")]
-    AuthenticationRequired,
-    #[error("the session is gone, or has moved to another connection")]
-    SessionGone,
-    #[error("the session was closed by the client")]
-    SessionClosed,
-    #[error("this server is not serving requests yet")]
-    NotServing,
-    #[error("the client does not take what is sent to it")]
-    SlowClient,
-    #[error("replies and requests do not match: a defect of this server")]
-    Confused,
-}
-
 /// How far a connection has come.
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -97,69 +60,6 @@ pub(super) enum Phase {
     Open,
     /// What is queued is still sent.
     Closing(Closing),
-}
-
-/// A request that was not answered yet.
-#[derive(Debug)]
-struct Pending {
-    xid: Xid,
-    op: i32,
-    arrived_us: u64,
-    size_bytes: usize,
-    kind: Kind,
-}
-
-#[derive(Debug)]
-enum Kind {
-    /// `Some`: not handed on yet, since it stands behind a sync.
-    Write(Option<Box<Command>>),
-    /// `path`: what to reply; `None` for the barrier before a linearizable read, which is not answered itself.
-    Sync { path: Option<Text>, barrier: Barrier },
-    Local {
-        request: Local,
-        identities: Arc<[Identity]>,
-    },
-    /// The answer is an error that ends the connection.
-    Last {
-        error: ErrorCode,
-        zxid: Zxid,
-        closing: Closing,
-    },
-}
-
-/// How far a sync has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Barrier {
-    Unasked,
-    Asked,
-    Passed,
-}
-
-/// Numbers of one connection, for `cons`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ConnectionNumbers {
-    /// Frames received.
-    pub received: u64,
-    /// Frames sent.
-    pub sent: u64,
-    /// Op code of the last request answered; `None` before any.
-    pub last_op: Option<i32>,
-    /// xid of the last request answered; -1 before any.
-    pub last_xid: i32,
-    /// zxid of the last reply.
-    pub last_zxid: i64,
-    /// When the last reply was queued: monotonic, µs.
-    pub last_reply_us: u64,
-    /// Latency of the last reply, µs.
-    pub last_latency_us: u64,
-    /// Least latency, µs.
-    pub min_latency_us: u64,
-    /// Sum of all latencies, µs.
-    pub sum_latency_us: u64,
-    /// Greatest latency, µs.
-    pub max_latency_us: u64,
-    /// Requests answered.
-    pub answered: u64,
 }
 
 /// One connection's pipeline.
@@ -627,35 +527,6 @@ impl Pipeline {
     }
 }
 
-impl ConnectionNumbers {
-    /// Begins to count anew.
-    pub(super) fn reset(&mut self) {
-        *self = ConnectionNumbers {
-            last_xid: -1,
-            ..ConnectionNumbers::default()
-        };
-    }
-
-    fn count(&mut self, op: i32, xid: Xid, zxid: Zxid, now_us: u64, latency_us: u64) {
-        self.sent += 1;
-        self.last_op = Some(op);
-        if xid.0 >= 0 {
-            self.last_xid = xid.0;
-        }
-        self.last_zxid = zxid.0;
-        self.last_reply_us = now_us;
-        self.last_latency_us = latency_us;
-        self.min_latency_us = if self.answered == 0 {
-            latency_us
-        } else {
-            self.min_latency_us.min(latency_us)
-        };
-        self.max_latency_us = self.max_latency_us.max(latency_us);
-        self.sum_latency_us += latency_us;
-        self.answered += 1;
-    }
-}
-
 /// Writes of clients: what goes into the log. deleteContainer is the leader's own, and check belongs into a multi.
 fn is_write(op: OpCode) -> bool {
     matches!(
@@ -681,31 +552,3 @@ fn last(error: ErrorCode, zxid: Zxid, closing: Closing) -> Kind {
 fn unknown_operation(op: i32) -> Kind {
     last(ErrorCode::Unimplemented, Zxid(-1), Closing::UnknownOperation(op))
 }
-
-impl Pending {
-    /// Gives what is for others to do, once.
-    fn hand_on(&mut self, intake: &mut Intake) {
-        match &mut self.kind {
-            Kind::Write(command) => intake.commands.extend(command.take().map(|command| *command)),
-            Kind::Sync { barrier, .. } if *barrier == Barrier::Unasked => {
-                *barrier = Barrier::Asked;
-                intake.barrier = true;
-            }
-            _ => {}
-        }
-    }
-
-    /// Whether what stands behind it must wait.
-    fn holds_back(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::Sync {
-                barrier: Barrier::Unasked | Barrier::Asked,
-                ..
-            }
-        )
-    }
-}
-
-/// Makes the compiler check that replies of writes stay small values.
-const _: () = assert!(size_of::<Reply>() <= 128 && size_of::<ConnectionId>() == 8);
