@@ -47,3 +47,6 @@ pub mod server;
 pub mod state_machine;
 pub mod storage;
 pub mod watch;
+
+#[cfg(test)]
+mod tidy;
