@@ -64,6 +64,7 @@ fn check_listeners(draft: &mut Draft) {
     let (client, secure) = (&draft.config.listeners.client, &draft.config.listeners.secure_client);
     if let (Some(client), Some(secure)) = (client, secure)
         && client.port == secure.port
+        && client.port != 0
         && (client.host == secure.host || client.host.is_any() || secure.host.is_any())
     {
         draft.wrong("secureClientPort", "is clientPort too; expected another port");

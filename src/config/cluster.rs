@@ -133,6 +133,8 @@ impl Server {
     /// What is wrong, and what would be right.
     pub fn parse(line: &str) -> Result<Self, String> {
         let (peers, client) = match line.split_once(';') {
+            // A semicolon with nothing behind it is none, says Java's way to split.
+            Some((peers, client)) if client.trim().is_empty() => (peers, None),
             Some((peers, client)) => (peers, Some(parse_client(client.trim())?)),
             None => (line, None),
         };
@@ -257,22 +259,22 @@ pub(super) const KEYS: &[Key] = &[
     Key::honoured(
         "initLimit",
         "10",
-        Setter::Number {
+        Setter::Optional {
             unit: Unit::Ticks,
-            min: 1,
+            unset: 0,
             max: JAVA_INT_MAX,
-            set: |draft, limit| draft.pending.init_limit_ticks = Some(limit),
+            set: |draft, limit| draft.pending.init_limit_ticks = limit,
         },
         "the time that a server has to catch up with its leader; required in an ensemble",
     ),
     Key::honoured(
         "syncLimit",
         "5",
-        Setter::Number {
+        Setter::Optional {
             unit: Unit::Ticks,
-            min: 1,
+            unset: 0,
             max: JAVA_INT_MAX,
-            set: |draft, limit| draft.pending.sync_limit_ticks = Some(limit),
+            set: |draft, limit| draft.pending.sync_limit_ticks = limit,
         },
         "the time that a server may be out of touch with the others; required in an ensemble",
     ),

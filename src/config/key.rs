@@ -69,8 +69,8 @@ pub(super) enum Setter {
         max: u32,
         set: fn(&mut Draft, Option<u32>),
     },
-    /// A TCP port, where 0 stands for "none" as in ZooKeeper.
-    Port(fn(&mut Draft, Option<u16>)),
+    /// A TCP port, where 0 lets the system choose, as in ZooKeeper 3.9.
+    Port(fn(&mut Draft, u16)),
     /// A number from 0 to 1.
     Fraction(fn(&mut Draft, f64)),
     /// Any text that is not empty.
@@ -101,7 +101,7 @@ impl Setter {
                     unset + 1
                 )
             }
-            Self::Port(_) => "a TCP port from 1 to 65535, or 0 for none".to_owned(),
+            Self::Port(_) => "a TCP port from 0 to 65535, where 0 lets the system choose".to_owned(),
             Self::Fraction(_) => "a number from 0 to 1".to_owned(),
             Self::Text(_) => "a text that is not empty".to_owned(),
             Self::Secret(_) => "a text, which no log shows".to_owned(),
@@ -149,8 +149,10 @@ impl Setter {
                     set(draft, Some(number.ok_or_else(expected)?));
                 }
             }
-            Self::Port(set) if value::integer(text) == Some(0) => set(draft, None),
-            Self::Port(set) => set(draft, Some(value::port(text).ok_or_else(expected)?)),
+            Self::Port(set) => {
+                let number = value::integer(text).and_then(|number| u16::try_from(number).ok());
+                set(draft, number.ok_or_else(expected)?);
+            }
             Self::Fraction(set) => {
                 let number = text.parse::<f64>().ok().filter(|number| (0.0..=1.0).contains(number));
                 set(draft, number.ok_or_else(expected)?);

@@ -1,9 +1,9 @@
 //! From sources to a configuration: who wins over whom, what is said about it, and the order of the steps.
 //!
 //! A key may be given in three places. The command line wins over the environment (`SERVER_JVMFLAGS`, then `JVMFLAGS`,
-//! of which only `-D` options are read), and the environment over the file; whoever loses is named in a notice. ZooKeeper differs: there the keys
-//! that its main class knows come from the file alone, and for all others the file overwrites `-D`. One rule for all
-//! keys is easier to keep in mind, and what was typed last, by hand, is what was meant.
+//! of which only `-D` options are read), and the environment over the file; whoever loses is named in a notice.
+//! ZooKeeper differs: there the keys that its main class knows come from the file alone, and for all others the file
+//! overwrites `-D`. One rule for all keys is easier to keep in mind, and what was typed last, by hand, is what was meant.
 
 use super::check::check;
 use super::draft::{Draft, Given};

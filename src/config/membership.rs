@@ -267,8 +267,12 @@ fn settle_peer_type(draft: &mut Draft, from_line: Option<PeerType>) {
 }
 
 fn check_tick_limits(draft: &mut Draft, distributed: bool) {
-    for (key, sample) in [("initLimit", 10), ("syncLimit", 5)] {
-        if distributed && !draft.is_given(key) {
+    let limits = [
+        ("initLimit", 10, draft.pending.init_limit_ticks),
+        ("syncLimit", 5, draft.pending.sync_limit_ticks),
+    ];
+    for (key, sample, limit) in limits {
+        if distributed && limit.is_none() && !draft.is_wrong(key) {
             draft.wrong(
                 key,
                 format!("is not set; expected a number of ticks in an ensemble, such as {sample}"),

@@ -2,7 +2,7 @@
 
 use super::draft::{Draft, Given};
 use super::key::{Key, Setter, Unit};
-use super::value::{self, Address, Host, JAVA_INT_MAX};
+use super::value::{Address, Host, JAVA_INT_MAX};
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
@@ -222,14 +222,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::honoured(
         "admin.serverPort",
         "8080",
-        Setter::Parsed {
-            form: "a TCP port from 0 to 65535, where 0 lets the system choose",
-            set: |draft, given| {
-                draft.config.admin.address.port = port_or_zero(given)?;
-                draft.config.admin.required = true;
-                Ok(())
-            },
-        },
+        Setter::Port(|draft, port| {
+            draft.config.admin.address.port = port;
+            draft.config.admin.required = true;
+        }),
         "the port of the admin server; where it is given and taken, the server does not start",
     ),
     Key::honoured(
@@ -290,13 +286,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::honoured(
         "metricsProvider.httpPort",
         "7000",
-        Setter::Parsed {
-            form: "a TCP port from 0 to 65535, where 0 lets the system choose",
-            set: |draft, given| {
-                draft.config.metrics.address.port = port_or_zero(given)?;
-                Ok(())
-            },
-        },
+        Setter::Port(|draft, port| draft.config.metrics.address.port = port),
         "the port from which Prometheus fetches",
     ),
     Key::honoured(
@@ -450,11 +440,6 @@ pub(super) const KEYS: &[Key] = &[
 
 fn host(given: &Given) -> Result<Host, String> {
     Host::parse(&given.text).ok_or_else(|| format!("expected {HOST}"))
-}
-
-fn port_or_zero(given: &Given) -> Result<u16, String> {
-    let number = value::integer(&given.text).and_then(|number| u16::try_from(number).ok());
-    number.ok_or_else(|| "expected a TCP port from 0 to 65535, where 0 lets the system choose".to_owned())
 }
 
 fn set_four_letter_words(draft: &mut Draft, given: &Given) -> Result<(), String> {

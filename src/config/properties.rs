@@ -5,8 +5,9 @@
 //! do not count. The key ends at the first unescaped `=`, `:` or blank. Escapes are `\t \n \r \f \uXXXX`; a backslash
 //! before anything else stands for that character.
 //!
-//! Two differences from Java, both on purpose: the text is UTF-8 where Java reads Latin-1 (what an editor writes today
-//! is what the server sees), and a byte order mark at the start is skipped instead of becoming part of the first key.
+//! Three differences from Java, on purpose: the text is UTF-8 where Java reads Latin-1 (what an editor writes today is
+//! what the server sees); a byte order mark at the start is skipped instead of becoming part of the first key; and a
+//! backslash at the very end of a file makes no entry without key and value.
 
 /// One `key = value` of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,9 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut open: Option<(usize, String)> = None;
     for (index, natural) in natural_lines(text).enumerate() {
         let content = natural.trim_start_matches(is_blank);
-        if open.is_none() && (content.is_empty() || content.starts_with(['#', '!'])) {
+        // A backslash alone on its line has begun nothing yet: what follows it may be a comment.
+        let begun = open.as_ref().is_some_and(|(_, joined)| !joined.is_empty());
+        if !begun && (content.is_empty() || content.starts_with(['#', '!'])) {
             continue;
         }
         let (_, joined) = open.get_or_insert_with(|| (index + 1, String::new()));
@@ -211,6 +214,8 @@ mod tests {
             ("# not continued \\\na=b", &[("a", "b")]),
             ("a=b\\", &[("a", "b")]),
             ("\\\n", &[]),
+            ("\\\n# a=b", &[]),
+            ("\\\n\na=b", &[("a", "b")]),
             ("a=x\\ty\\nz\\fq\\qr", &[("a", "x\ty\nz\u{c}qqr")]),
             ("a=\\u00e4\\u0041", &[("a", "\u{e4}A")]),
             ("\\u0061=b", &[("a", "b")]),

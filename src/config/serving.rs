@@ -8,7 +8,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listeners {
     /// The plain client port (`clientPort`, `clientPortAddress`, or this server's `server.N` line). `None` where no key
-    /// names one, as in ZooKeeper; the embedded default is 2181 on all addresses.
+    /// names one, as in ZooKeeper; the embedded default is 2181 on all addresses. Port 0: the system chooses, as in
+    /// ZooKeeper 3.9.
     pub client: Option<Address>,
     /// The TLS client port (`secureClientPort`, `secureClientPortAddress`). `None`: no TLS port, ZooKeeper's default.
     pub secure_client: Option<Address>,
@@ -143,8 +144,8 @@ const SIZE_OR_SHARE: &str = "a size such as 2GiB, or a share of the memory such 
 pub(super) const KEYS: &[Key] = &[
     Key::honoured(
         "clientPort",
-        "0",
-        Setter::Port(|draft, port| draft.pending.client_port = port),
+        "",
+        Setter::Port(|draft, port| draft.pending.client_port = Some(port)),
         "the port for clients",
     ),
     Key::honoured(
@@ -161,8 +162,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::honoured(
         "secureClientPort",
-        "0",
-        Setter::Port(|draft, port| draft.pending.secure_port = port),
+        "",
+        Setter::Port(|draft, port| draft.pending.secure_port = Some(port)),
         "the port for clients that speak TLS",
     ),
     Key::honoured(

@@ -520,8 +520,8 @@ fn every_row_that_is_read_has_a_case_above() {
 fn the_stated_defaults_are_the_defaults() {
     let unset = scene(SAMPLE).config();
     for row in table::rows().filter(|row| !matches!(row.setter, Setter::Ignored) && !row.default.is_empty()) {
-        // The two that the sample gives, and the one that says "unset" by 0.
-        if matches!(row.name, "tickTime" | "clientPort") {
+        // The sample gives another.
+        if row.name == "tickTime" {
             continue;
         }
         let mut set = scene(&format!("{SAMPLE}{}={}\n", row.name, row.default)).config();
@@ -531,7 +531,7 @@ fn the_stated_defaults_are_the_defaults() {
         assert_eq!(set, unset, "{}", row.name);
     }
     assert_eq!(
-        scene("dataDir=/data\ntickTime=3000\nclientPort=0\n").config().sessions,
+        scene("dataDir=/data\nclientPort=2181\n").config().sessions,
         Sessions::default()
     );
 }
@@ -579,7 +579,7 @@ fn wrong_values_name_file_line_key_value_and_what_would_be_right() {
         ),
         (
             "clientPort=70000",
-            "clientPort=70000: expected a TCP port from 1 to 65535, or 0 for none".into(),
+            "clientPort=70000: expected a TCP port from 0 to 65535, where 0 lets the system choose".into(),
         ),
         (
             "clientPortAddress=a b",
@@ -949,13 +949,6 @@ fn what_is_accepted_with_a_word_is_accepted_with_that_word() {
             "server.1=a:1:2\nserver.2=b:1:2",
             &["Warn zoo.cfg:6: server.1: no participant may fail: that takes at least 3 of them"],
         ),
-        (
-            "clientPort=0",
-            &[
-                "Warn zoo.cfg:6: clientPort: given again: \"0\" counts, \"2181\" of line 5 does not",
-                "Warn zoo.cfg:6: clientPort: neither clientPort nor secureClientPort is set: no client can connect",
-            ],
-        ),
     ];
     for (line, expected) in cases {
         let text = format!("{SAMPLE}{line}\n");
@@ -1081,6 +1074,38 @@ fn the_client_address_of_this_servers_line_is_adopted() {
 }
 
 #[test]
+fn port_0_lets_the_system_choose_and_no_port_is_warned_about() {
+    // Seen on ZooKeeper 3.9.5: 0 is a port there, not its absence.
+    let config = scene("dataDir=/data\nclientPort=0\nclientPortAddress=127.0.0.1\nsecureClientPort=0\n").config();
+    assert_eq!(config.listeners.client.unwrap().to_string(), "127.0.0.1:0");
+    assert_eq!(config.listeners.secure_client, Some(Address::any(0)));
+    assert_eq!(
+        scene("dataDir=/data\n").notices(),
+        ["Warn zoo.cfg: clientPort: neither clientPort nor secureClientPort is set: no client can connect"]
+    );
+}
+
+#[test]
+fn limits_of_0_ticks_are_none_and_an_ensemble_needs_some() {
+    let alone = scene("dataDir=/data\nclientPort=1\ninitLimit=0\nsyncLimit=-1\n").config();
+    assert_eq!(
+        (alone.cluster.init_limit_ticks, alone.cluster.sync_limit_ticks),
+        (10, 5)
+    );
+    let text = "dataDir=/data\ninitLimit=0\nsyncLimit=2\nserver.1=a:1:2\nserver.2=b:1:2\n";
+    let problems = Scene {
+        text,
+        files: FILES,
+        ..Scene::default()
+    }
+    .problems();
+    assert_eq!(
+        problems,
+        ["zoo.cfg:2: initLimit=0: is not set; expected a number of ticks in an ensemble, such as 10"]
+    );
+}
+
+#[test]
 fn server_lines_take_every_form_of_the_manual() {
     let cases = [
         ("zoo1:2888:3888", "zoo1:2888:3888:participant"),
@@ -1099,6 +1124,7 @@ fn server_lines_take_every_form_of_the_manual() {
         ),
         ("a:1:2|b:3:4:observer", "a:1:2|b:3:4:observer"),
         (" a:1:2 ; 5 ", "a:1:2:participant;0.0.0.0:5"),
+        ("a:1:2;", "a:1:2:participant"),
     ];
     for (line, shown) in cases {
         let server = Server::parse(line).unwrap();
@@ -1112,7 +1138,6 @@ fn server_lines_take_every_form_of_the_manual() {
         ":1:2",
         "a:1:2:3:4",
         "a:0:2",
-        "a:1:2;",
         "a:1:2;b:3:4",
         "a:1:2;3;4",
         "[::1:1:2",
@@ -1143,7 +1168,7 @@ fn port_and_directory_are_a_configuration() {
         ),
         (
             vec!["x", "/d"],
-            "command line: clientPort=x: expected a TCP port from 1 to 65535, or 0 for none",
+            "command line: clientPort=x: expected a TCP port from 0 to 65535, where 0 lets the system choose",
         ),
     ] {
         assert_eq!(

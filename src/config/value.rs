@@ -92,7 +92,7 @@ impl fmt::Display for Host {
 pub struct Address {
     /// The host.
     pub host: Host,
-    /// The TCP port. 0 lets the system choose; ZooKeeper's keys cannot say that, only code can.
+    /// The TCP port; 0 lets the system choose where it is listened on.
     pub port: u16,
 }
 
