@@ -128,8 +128,10 @@ impl Network {
 
 impl Address {
     fn parse(text: &str) -> Option<Address> {
-        if let Ok(address) = text.parse::<Ipv6Addr>() {
-            return Some(Address::V6(address.to_bits()));
+        if text.contains(':') {
+            // Apache does not take an IPv4 address at the end of an IPv6 one.
+            let address = text.parse::<Ipv6Addr>().ok().filter(|_| !text.contains('.'));
+            return address.map(|address| Address::V6(address.to_bits()));
         }
         // Apache reads each part as a decimal number, leading zeros and all; Rust's own parser refuses those.
         let mut parts = text.split('.');

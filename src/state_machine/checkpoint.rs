@@ -125,7 +125,7 @@ impl Dirty {
         self.removed.remove(path);
     }
 
-    pub(super) fn stat_changed(&mut self, node: &mut Node) -> Marked {
+    pub(super) fn stat_changed(node: &mut Node) -> Marked {
         let before = node.marks;
         node.marks = before.with(Marks::STAT);
         if before.has(Marks::STAT.with(Marks::DATA)) {

@@ -5,7 +5,7 @@
 //! multi runs, each edit also notes how to take it back.
 
 use super::acl::AclId;
-use super::checkpoint::Marked;
+use super::checkpoint::{Dirty, Marked};
 use super::node::{Kind, Node, NodeId, StoredStat};
 use super::{State, digest, quota};
 use crate::proto::SessionId;
@@ -55,7 +55,7 @@ impl State {
         self.digest = self.digest.wrapping_sub(digest::of(node));
         edit(&mut node.stat);
         self.digest = self.digest.wrapping_add(digest::of(node));
-        if self.dirty.stat_changed(node) == Marked::First {
+        if Dirty::stat_changed(node) == Marked::First {
             self.dirty.push(id);
         }
         self.note(Undo::Stat(id, before));

@@ -308,4 +308,8 @@ impl Default for State {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod tests;

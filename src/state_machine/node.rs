@@ -59,10 +59,9 @@ pub(super) const CONTAINER_OWNER: i64 = i64::MIN;
 const TTL_MASK: i64 = 0xff00_0000_0000_0000_u64.cast_signed();
 /// The longest time to live, ms.
 pub(super) const TTL_MOST_MS: i64 = 0x00ff_ffff_ffff;
-/// The owner of TTL znodes as 3.5.3 stored them is this and their ms.
-const TTL_MASK_353: i64 = i64::MIN;
-/// The longest time to live there, ms.
-pub(super) const TTL_MOST_MS_353: i64 = i64::MAX;
+/// The owner of TTL znodes as 3.5.3 stored them is the highest bit and their ms. They may come with an imported
+/// snapshot; none is made any more, with or without `emulate353TTLNodes`, which in Apache is about reading them too.
+const TTL_MOST_MS_353: i64 = i64::MAX;
 
 impl Kind {
     /// The kind that a stored owner stands for. Session ids of servers 128 and 255 look like TTL marks, so whether the
@@ -79,12 +78,12 @@ impl Kind {
     }
 
     /// The stored owner of a TTL znode.
-    pub(super) fn ttl_owner(ttl_ms: i64, emulate_353: bool) -> i64 {
-        if emulate_353 {
-            TTL_MASK_353 | ttl_ms
-        } else {
-            TTL_MASK | ttl_ms
-        }
+    pub(super) fn ttl_owner(ttl_ms: i64) -> i64 {
+        assert!(
+            (1..=TTL_MOST_MS).contains(&ttl_ms),
+            "a ttl is within 1..={TTL_MOST_MS} ms, this one is {ttl_ms}"
+        );
+        TTL_MASK | ttl_ms
     }
 }
 
@@ -201,10 +200,10 @@ mod tests {
     fn owners_tell_the_kind_of_a_znode() {
         assert_eq!(Kind::from_owner(0, false), Kind::Persistent);
         assert_eq!(Kind::from_owner(CONTAINER_OWNER, false), Kind::Container);
-        for (ttl_ms, emulate_353) in [(1, false), (TTL_MOST_MS, false), (1, true), (77, true)] {
-            let owner = Kind::ttl_owner(ttl_ms, emulate_353);
-            assert_eq!(Kind::from_owner(owner, false), Kind::Ttl(ttl_ms));
+        for ttl_ms in [1, 77, TTL_MOST_MS] {
+            assert_eq!(Kind::from_owner(Kind::ttl_owner(ttl_ms), false), Kind::Ttl(ttl_ms));
         }
+        assert_eq!(Kind::from_owner(i64::MIN | 77, false), Kind::Ttl(77));
         assert_eq!(Kind::from_owner(0x0100_0000_0000_0001, true), Kind::Ephemeral);
         assert_eq!(Kind::from_owner(TTL_MASK | 5, true), Kind::Ephemeral);
     }

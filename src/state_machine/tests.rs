@@ -327,7 +327,7 @@ fn closing_a_session_removes_its_ephemerals_in_one_step() {
     assert_eq!(bench.close(ALICE), Err(ErrorCode::SessionExpired));
 }
 
-fn told(change: &Change) -> String {
+pub(super) fn told(change: &Change) -> String {
     match change {
         Change::Created { path, .. } => format!("created {path}"),
         Change::Deleted { path, .. } => format!("deleted {path}"),

@@ -72,19 +72,12 @@ pub(super) fn apply(
 
 /// What is stored as the znode's owner. The op code decides what a container is, whatever the flags say, as in Apache.
 fn owner(context: Context<'_>, op: OpCode, mode: CreateMode, ttl_ms: Option<i64>) -> Result<i64, ErrorCode> {
-    let rules = context.stamp.rules;
-    let emulate_353 = rules.has(Rules::EMULATE_353_TTL);
-    let ttl_most_ms = if emulate_353 {
-        node::TTL_MOST_MS_353
-    } else {
-        node::TTL_MOST_MS
-    };
-    if mode.is_ttl() && !rules.has(Rules::EXTENDED_TYPES) {
+    if mode.is_ttl() && !context.stamp.rules.has(Rules::EXTENDED_TYPES) {
         return Err(ErrorCode::Unimplemented);
     }
     match ttl_ms {
-        Some(ttl_ms) if mode.is_ttl() && (1..=ttl_most_ms).contains(&ttl_ms) => {
-            return Ok(Kind::ttl_owner(ttl_ms, emulate_353));
+        Some(ttl_ms) if mode.is_ttl() && (1..=node::TTL_MOST_MS).contains(&ttl_ms) => {
+            return Ok(Kind::ttl_owner(ttl_ms));
         }
         None if !mode.is_ttl() => {}
         _ => return Err(ErrorCode::BadArguments),

@@ -1,0 +1,499 @@
+//! The state machine against [`super::model`]: random commands, and after each of them everything must be equal. In
+//! between, checkpoints are taken, and the state is thrown away and loaded from them.
+
+use super::command::SessionBody;
+use super::model::{Model, ModelSession};
+use super::tests::told;
+use super::*;
+use crate::proto::multi::MultiRequest;
+use crate::proto::request::{CreateRequest, PathVersion, PathWatch, Query, SetAclRequest, SetDataRequest, Write};
+use crate::proto::{Decoder, OpCode, Xid};
+use bytes::BytesMut;
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug)]
+enum Action {
+    Open(SessionId),
+    Attach(SessionId, ConnectionId, u8),
+    Close(SessionId, ConnectionId),
+    Write(SessionId, ConnectionId, usize, Write),
+    Sweep(&'static str),
+    Wait(i64),
+    Checkpoint,
+    Restart,
+}
+
+/// The second looks like a TTL znode's owner.
+const SESSIONS: [SessionId; 2] = [
+    SessionId(0x0100_0000_0000_0001),
+    SessionId(0xff00_0000_0000_0002_u64.cast_signed()),
+];
+const PLAIN: &[&str] = &[
+    "/a",
+    "/b",
+    "/a/a",
+    "/a/b",
+    "/b/a",
+    "/a/a/a",
+    "/a/b/n-",
+    "/a/n-0000000001",
+];
+const ODD: &[&str] = &[
+    "/",
+    "",
+    "a",
+    "/a/",
+    "//a",
+    "/a//b",
+    "/a/../b",
+    "/a\0",
+    "/zookeeper",
+    "/zookeeper/config",
+    "/zookeeper/quota",
+    "/zookeeper/quota/a",
+    "/zookeeper/quota/a/b",
+    "/zookeeper/quota/zookeeper_stats",
+];
+const QUOTA: &[&str] = &[
+    "/zookeeper/quota/a",
+    "/zookeeper/quota/a/zookeeper_limits",
+    "/zookeeper/quota/a/zookeeper_stats",
+    "/zookeeper/quota/a/a",
+    "/zookeeper/quota/a/a/zookeeper_limits",
+    "/zookeeper/quota/a/a/zookeeper_stats",
+];
+const DATA: &[Option<&str>] = &[
+    None,
+    Some(""),
+    Some("x"),
+    Some("longer data"),
+    Some("count=3,bytes=12=;byteHardLimit=12;countHardLimit=3"),
+    Some("count=1,bytes=-1"),
+];
+
+fn callers() -> [Vec<Identity>; 4] {
+    let ip = Identity::new("ip", "127.0.0.1");
+    [
+        vec![ip.clone()],
+        vec![ip.clone(), Identity::new("digest", "alice:h")],
+        vec![
+            ip.clone(),
+            Identity::new("digest", "bob:h"),
+            Identity::new("digest", "alice:h"),
+        ],
+        vec![ip, Identity::new("super", "")],
+    ]
+}
+
+fn acl_lists() -> Vec<Option<Vec<Acl>>> {
+    let entry = |permissions: Permissions, scheme: &str, id: &str| Acl {
+        permissions,
+        identity: Identity::new(scheme, id),
+    };
+    vec![
+        None,
+        Some(vec![]),
+        Some(vec![entry(Permissions::READ, "world", "anyone")]),
+        Some(vec![
+            entry(Permissions::ALL, "digest", "alice:h"),
+            entry(Permissions::READ, "world", "anyone"),
+        ]),
+        Some(vec![
+            entry(Permissions::ALL, "auth", ""),
+            entry(Permissions::ALL, "auth", ""),
+        ]),
+        Some(vec![entry(
+            Permissions::CREATE.or(Permissions::DELETE),
+            "ip",
+            "127.0.0.1",
+        )]),
+        Some(vec![entry(Permissions::ALL, "nobody", "knows")]),
+    ]
+}
+
+fn path() -> impl Strategy<Value = &'static str> {
+    prop_oneof![12 => select(PLAIN), 1 => select(ODD), 3 => select(QUOTA)]
+}
+
+fn acl() -> impl Strategy<Value = Option<Vec<Acl>>> {
+    prop_oneof![4 => Just(Some(vec![Acl::open()])), 1 => select(acl_lists())]
+}
+
+fn data() -> impl Strategy<Value = Option<Bytes>> {
+    select(DATA).prop_map(|data| data.map(|data| Bytes::from_static(data.as_bytes())))
+}
+
+fn version() -> impl Strategy<Value = i32> {
+    prop_oneof![3 => Just(-1), 2 => 0..3]
+}
+
+fn create(flags: impl Strategy<Value = i32>) -> impl Strategy<Value = Write> {
+    let op = prop_oneof![
+        6 => Just(OpCode::Create),
+        2 => Just(OpCode::Create2),
+        1 => Just(OpCode::CreateContainer),
+        2 => Just(OpCode::CreateTtl),
+    ];
+    let ttl_ms = select(&[500_i64, 5_000, 0, -1, 1 << 40][..]);
+    (op, path(), data(), acl(), flags, ttl_ms).prop_map(|(op, path, data, acl, flags, ttl_ms)| {
+        let is_ttl = op == OpCode::CreateTtl;
+        let request = CreateRequest {
+            path: path.into(),
+            data,
+            acl,
+            flags: if is_ttl && flags < 4 { 5 } else { flags },
+            ttl_ms: is_ttl.then_some(ttl_ms),
+        };
+        Write::Create(op, request)
+    })
+}
+
+fn path_version() -> impl Strategy<Value = PathVersion> {
+    (path(), version()).prop_map(|(path, version)| PathVersion {
+        path: path.into(),
+        version,
+    })
+}
+
+fn set_data() -> impl Strategy<Value = Write> {
+    (path(), data(), version()).prop_map(|(path, data, version)| {
+        Write::SetData(SetDataRequest {
+            path: path.into(),
+            data,
+            version,
+        })
+    })
+}
+
+fn set_acl() -> impl Strategy<Value = Write> {
+    (path(), acl(), version()).prop_map(|(path, acl, version)| {
+        Write::SetAcl(SetAclRequest {
+            path: path.into(),
+            acl,
+            version,
+        })
+    })
+}
+
+fn write() -> impl Strategy<Value = Write> {
+    let operation = prop_oneof![
+        5 => create(0..7_i32),
+        2 => path_version().prop_map(Write::Delete),
+        3 => set_data(),
+        1 => path_version().prop_map(Write::Check),
+    ];
+    let multi = prop::collection::vec(operation, 0..5).prop_map(|operations| Write::Multi(MultiRequest { operations }));
+    prop_oneof![
+        8 => create(prop_oneof![20 => 0..7_i32, 1 => Just(9)]),
+        4 => path_version().prop_map(Write::Delete),
+        4 => set_data(),
+        2 => set_acl(),
+        1 => path_version().prop_map(Write::Check),
+        5 => multi,
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let session = || select(&SESSIONS[..]);
+    let connection = || prop_oneof![8 => Just(1), 1 => Just(2), 1 => Just(0)].prop_map(ConnectionId);
+    prop_oneof![
+        40 => (session(), connection(), 0..4_usize, write()).prop_map(|(session, connection, caller, write)| {
+            Action::Write(session, connection, caller, write)
+        }),
+        2 => session().prop_map(Action::Open),
+        2 => (session(), connection(), 0..2_u8).prop_map(|(session, to, password)| Action::Attach(session, to, password)),
+        1 => (session(), connection()).prop_map(|(session, from)| Action::Close(session, from)),
+        3 => path().prop_map(Action::Sweep),
+        1 => (0..6_000_i64).prop_map(Action::Wait),
+        3 => Just(Action::Checkpoint),
+        1 => Just(Action::Restart),
+    ]
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    (prop::bool::weighted(0.1), any::<bool>(), prop::bool::weighted(0.9)).prop_map(|(skip_acl, enforce, extended)| {
+        Rules::DIGEST_SCHEME
+            .with(Rules::SKIP_ACL, skip_acl)
+            .with(Rules::ENFORCE_QUOTA, enforce)
+            .with(Rules::EXTENDED_TYPES, extended)
+    })
+}
+
+fn origin(connection: ConnectionId) -> Origin {
+    Origin {
+        server: ServerId(1),
+        connection,
+    }
+}
+
+/// The command of an action, if it is one.
+fn command(action: &Action) -> Option<Command> {
+    let mut body = BytesMut::new();
+    let session_body = |timeout_ms: i32, password: u8| {
+        let password = [password; 16];
+        SessionBody { timeout_ms, password }.to_bytes()
+    };
+    let mut caller = Vec::new();
+    let (connection, session, op, body) = match action {
+        Action::Open(session) => (ConnectionId(1), *session, OpCode::CreateSession, session_body(4000, 1)),
+        Action::Attach(session, to, password) => (*to, *session, OpCode::AttachSession, session_body(5000, *password)),
+        Action::Close(session, from) => (*from, *session, OpCode::CloseSession, Bytes::new()),
+        Action::Write(session, from, identities, write) => {
+            write.encode(&mut body);
+            caller = callers()[*identities].clone();
+            (*from, *session, write.op(), body.freeze())
+        }
+        Action::Sweep(path) => {
+            crate::proto::jute::Encode::write_text(&mut body, path);
+            (ConnectionId(0), SessionId(0), OpCode::DeleteContainer, body.freeze())
+        }
+        Action::Wait(_) | Action::Checkpoint | Action::Restart => return None,
+    };
+    Some(Command {
+        origin: origin(connection),
+        session,
+        xid: Xid(1),
+        identities: caller.into(),
+        op,
+        body,
+    })
+}
+
+fn expected(model: &mut Model, action: &Action) -> Result<Reply, ErrorCode> {
+    let session = |timeout_ms: i32, password: u8, connection: ConnectionId| ModelSession {
+        timeout_ms,
+        password,
+        owner: origin(connection),
+    };
+    match action {
+        Action::Open(id) => model.open(*id, session(4000, 1, ConnectionId(1))),
+        Action::Attach(id, to, password) => model.attach(*id, session(5000, *password, *to)),
+        Action::Close(id, from) => model.close(*id, origin(*from)),
+        Action::Write(id, from, caller, write) => {
+            model.check_session(*id, origin(*from))?;
+            model.write(*id, &callers()[*caller], write)
+        }
+        Action::Sweep(path) => model.sweep(path),
+        Action::Wait(_) | Action::Checkpoint | Action::Restart => Ok(Reply::Empty),
+    }
+}
+
+/// What checkpoints have written, as a store would keep it.
+#[derive(Default)]
+struct Store {
+    nodes: BTreeMap<(Vec<u8>, Vec<u8>), NodeRecord>,
+    sessions: BTreeMap<SessionId, Session>,
+    acls: BTreeMap<AclId, AclRef>,
+    zxid: Zxid,
+    digest: u64,
+}
+
+impl Store {
+    fn write(&mut self, checkpoint: Checkpoint) {
+        self.zxid = checkpoint.zxid;
+        self.digest = checkpoint.digest;
+        let key = |parent: &Text, name: &Text| (parent.bytes().to_vec(), name.bytes().to_vec());
+        for record in checkpoint.records {
+            match record {
+                Record::Node {
+                    parent,
+                    name,
+                    stat,
+                    data,
+                } => {
+                    let key = key(&parent, &name);
+                    let data = match data {
+                        DataRecord::Set(data) => data,
+                        DataRecord::Kept => self.nodes.get(&key).expect("data is kept that was stored").data.clone(),
+                    };
+                    self.nodes.insert(key, NodeRecord { stat, data });
+                }
+                Record::NodeRemoved { parent, name } => {
+                    assert!(
+                        self.nodes.remove(&key(&parent, &name)).is_some(),
+                        "what is removed was stored"
+                    );
+                }
+                Record::Session(session) => _ = self.sessions.insert(session.id, session),
+                Record::SessionRemoved(id) => assert!(self.sessions.remove(&id).is_some()),
+                Record::Acl(id, list) => _ = self.acls.insert(id, list),
+                Record::AclRemoved(id) => assert!(self.acls.remove(&id).is_some()),
+            }
+        }
+    }
+
+    fn load(&self) -> State {
+        let mut loader = State::loader();
+        for (id, list) in &self.acls {
+            loader.acl(*id, list.entries()).unwrap();
+        }
+        for session in self.sessions.values() {
+            loader.session(*session).unwrap();
+        }
+        for ((parent, name), record) in &self.nodes {
+            loader.node(parent, name, record.clone()).unwrap();
+        }
+        loader.finish(self.zxid, self.digest).unwrap()
+    }
+}
+
+fn data_of(state: &State, path: &str) -> Option<Bytes> {
+    let mut out = BytesMut::new();
+    let query = Query::GetData(PathWatch {
+        path: path.into(),
+        watch: false,
+    });
+    state.query(&query, SessionId(0), &[], true, &mut out).unwrap();
+    Decoder::new(&out.freeze()).buffer().unwrap()
+}
+
+fn listing(state: &State, path: &str) -> Vec<Text> {
+    let mut out = BytesMut::new();
+    let query = Query::GetChildren(PathWatch {
+        path: path.into(),
+        watch: false,
+    });
+    state.query(&query, SessionId(0), &[], true, &mut out).unwrap();
+    Decoder::new(&out.freeze()).vector(4, Decoder::text).unwrap().unwrap()
+}
+
+fn compare(state: &State, model: &Model) {
+    assert_eq!(state.zxid(), Zxid(model.zxid));
+    for (path, node) in &model.nodes {
+        assert_eq!(state.stat(path), model.stat(path), "{path}");
+        assert_eq!(data_of(state, path).map(|data| data.to_vec()), node.data, "{path}");
+        assert_eq!(state.acl_of(path).unwrap().entries(), node.acl, "{path}");
+        let mut names: Vec<String> = listing(state, path)
+            .iter()
+            .map(|name| name.as_str().to_owned())
+            .collect();
+        names.sort_unstable();
+        assert!(
+            names.iter().map(String::as_str).eq(model.children(path)),
+            "{path}: {names:?}"
+        );
+    }
+    let counts = state.counts();
+    assert_eq!(counts.znodes, model.nodes.len() + 1);
+    assert_eq!(counts.sessions, model.sessions.len());
+    let bytes = model
+        .nodes
+        .iter()
+        .map(|(path, node)| path.len() + node.data.as_ref().map_or(0, Vec::len));
+    assert_eq!(counts.approximate_data_bytes, bytes.sum::<usize>() as u64);
+    assert_eq!(state.digest(), model.digest());
+    compare_sessions(state, model);
+    for max_never_used_ms in [0, 2_000] {
+        let mut removable = state.removable(model.now_ms, max_never_used_ms, usize::MAX);
+        removable.sort_unstable();
+        let expected = model.removable(model.now_ms, max_never_used_ms);
+        assert!(
+            removable
+                .iter()
+                .map(Text::as_str)
+                .eq(expected.iter().map(String::as_str)),
+            "{removable:?}"
+        );
+    }
+}
+
+fn compare_sessions(state: &State, model: &Model) {
+    let sessions = state.sessions().map(|session| {
+        let known = ModelSession {
+            timeout_ms: session.timeout_ms,
+            password: session.password[0],
+            owner: session.owner,
+        };
+        (session.id, known)
+    });
+    assert_eq!(sessions.collect::<BTreeMap<_, _>>(), model.sessions);
+    let ephemerals = state.ephemerals();
+    let expected = model.sessions.keys().map(|id| (*id, model.ephemerals(*id)));
+    let expected: Vec<(SessionId, Vec<String>)> = expected.filter(|(_, paths)| !paths.is_empty()).collect();
+    assert_eq!(
+        state.counts().ephemerals,
+        expected.iter().map(|(_, paths)| paths.len()).sum::<usize>()
+    );
+    assert_eq!(format!("{ephemerals:?}"), format!("{expected:?}"));
+}
+
+fn run(rules: Rules, actions: &[Action]) {
+    let (mut state, mut model, mut store) = (State::new(), Model::new(rules), Store::default());
+    let mut now_ms = 0;
+    for action in actions {
+        now_ms += 100;
+        match action {
+            Action::Wait(ms) => now_ms += ms,
+            Action::Checkpoint => store.write(state.take_dirty()),
+            Action::Restart => {
+                store.write(state.take_dirty());
+                assert!(
+                    state.take_dirty().records.is_empty(),
+                    "a checkpoint leaves nothing to write"
+                );
+                state = store.load();
+                assert!(
+                    state.take_dirty().records.is_empty(),
+                    "what was loaded need not be written"
+                );
+            }
+            _ => {}
+        }
+        if let Some(command) = command(action) {
+            let stamp = Stamp { time_ms: now_ms, rules };
+            let mut changes = Vec::new();
+            let applied = state.apply(&stamp, &command, &mut changes);
+            model.begin(now_ms);
+            let result = expected(&mut model, action);
+            assert_eq!(applied, model.applied(result), "{action:?}");
+            assert_eq!(changes.iter().map(told).collect::<Vec<_>>(), model.told, "{action:?}");
+        }
+        compare(&state, &model);
+    }
+    store.write(state.take_dirty());
+    compare(&store.load(), &model);
+}
+
+/// Both sessions are open at the start: without them nothing happens.
+fn opened(mut actions: Vec<Action>) -> Vec<Action> {
+    for session in SESSIONS {
+        actions.insert(0, Action::Open(session));
+    }
+    actions
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_command_does_what_the_model_does(rules in rules(), actions in prop::collection::vec(action(), 1..80)) {
+        run(rules, &opened(actions));
+    }
+
+    #[test]
+    fn two_members_that_apply_the_same_commands_are_equal(
+        rules in rules(),
+        actions in prop::collection::vec(action(), 1..80),
+    ) {
+        let mut members = [State::new(), State::new()];
+        let mut changes = [Vec::new(), Vec::new()];
+        for command in opened(actions).iter().filter_map(command) {
+            let stamp = Stamp { time_ms: 7, rules };
+            let applied: Vec<Applied> = members
+                .iter_mut()
+                .zip(&mut changes)
+                .map(|(member, changes)| member.apply(&stamp, &command, changes))
+                .collect();
+            prop_assert_eq!(&applied[0], &applied[1]);
+        }
+        prop_assert_eq!(&changes[0], &changes[1]);
+        prop_assert_eq!(members[0].digest(), members[1].digest());
+        for path in PLAIN.iter().filter(|path| members[0].stat(path).is_some()) {
+            prop_assert_eq!(listing(&members[0], path), listing(&members[1], path));
+        }
+        let [one, other] = members.each_mut().map(State::take_dirty);
+        prop_assert_eq!(one, other);
+    }
+}
