@@ -1,0 +1,427 @@
+//! Where a nanosecond goes inside the server: decoding, the log's entries, the state machine, the watch tables.
+//!
+//! Each line is the time of one operation: the fastest and the median of many short batches. The fastest is the figure
+//! to compare, because it is the one that nothing else on the machine has disturbed. Random znodes among a million, so
+//! that the memory's latency is in it. Sockets, the disk and hand-offs between threads are not: `side_by_side` and
+//! `log_store` measure those.
+//!
+//! `cargo bench --bench micro [-- WORD]` runs all, or those whose name contains the word. `ZNODES` sets how many.
+#![allow(clippy::print_stdout, reason = "printing the figures is what this program is for")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use menagerie::proto::multi::MultiRequest;
+use menagerie::proto::request::{CreateRequest, PathWatch, Query, SetDataRequest, Write};
+use menagerie::proto::{
+    Acl, Decoder, EventKind, Identity, OpCode, ReplyHeader, RequestHeader, SessionId, Text, WatchEvent, Xid, Zxid,
+    frame,
+};
+use menagerie::state_machine::command::SessionBody;
+use menagerie::state_machine::{Batch, Change, Command, ConnectionId, Origin, ServerId, Stamp, State};
+use menagerie::watch::{WatchKind, WatchLimits, WatcherId, Watches};
+
+/// How long each line is measured.
+const MEASURED: Duration = Duration::from_millis(700);
+/// Operations per batch: short enough that some batches are not interrupted.
+const BATCH: usize = 1_000;
+const DEFAULT_ZNODES: usize = 1_000_000;
+const CHILDREN_PER_PARENT: usize = 1_000;
+const FRAME_LIMIT_BYTES: usize = 1 << 20;
+const SESSION: SessionId = SessionId(0x0100_0000_0000_0001);
+const VALUE: &[u8] = &[b'v'; 100];
+
+fn main() {
+    // cargo passes --bench; whatever is not an option is the word.
+    let word = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let znodes = std::env::var("ZNODES")
+        .ok()
+        .and_then(|znodes| znodes.parse().ok())
+        .unwrap_or(DEFAULT_ZNODES);
+    let bench = Bench {
+        word: word.unwrap_or_default(),
+    };
+    println!("{:<58} {:>10} {:>10}", "ns per operation", "fastest", "median");
+    wire(&bench);
+    entries(&bench);
+    state(&bench, znodes.max(CHILDREN_PER_PARENT));
+    watches(&bench);
+}
+
+struct Bench {
+    word: String,
+}
+
+impl Bench {
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.word)
+    }
+
+    /// Times batches of `count` operations each, for a fixed time.
+    fn batches(&self, name: &str, count: usize, mut batch: impl FnMut()) {
+        self.prepared(name, count, || (), |()| batch());
+    }
+
+    /// Likewise; what `prepare` makes for each batch is not timed.
+    fn prepared<T>(&self, name: &str, count: usize, mut prepare: impl FnMut() -> T, mut batch: impl FnMut(T)) {
+        if !self.wants(name) {
+            return;
+        }
+        batch(prepare());
+        let mut times = Vec::new();
+        let started = Instant::now();
+        while started.elapsed() < MEASURED || times.len() < 3 {
+            let input = prepare();
+            let before = Instant::now();
+            batch(input);
+            times.push(before.elapsed().as_nanos() as f64 / count as f64);
+        }
+        times.sort_by(f64::total_cmp);
+        println!("{name:<58} {:>10.0} {:>10.0}", times[0], times[times.len() / 2]);
+    }
+
+    /// Times one operation, in batches.
+    fn each(&self, name: &str, mut operation: impl FnMut()) {
+        self.batches(name, BATCH, || (0..BATCH).for_each(|_| operation()));
+    }
+}
+
+/// From received bytes to a typed request, and an event to bytes.
+fn wire(bench: &Bench) {
+    let frames = [
+        (
+            "wire: frame to getData",
+            OpCode::GetData,
+            body(|out| get_data(1).encode(out)),
+        ),
+        (
+            "wire: frame to setData",
+            OpCode::SetData,
+            body(|out| set_data(1).encode(out)),
+        ),
+        (
+            "wire: frame to create",
+            OpCode::Create,
+            body(|out| create_at(path(1)).encode(out)),
+        ),
+        (
+            "wire: frame to multi of 10 setData",
+            OpCode::Multi,
+            body(|out| multi(1).encode(out)),
+        ),
+    ];
+    for (name, op, body) in frames {
+        let mut received = BytesMut::new();
+        for _ in 0..BATCH {
+            received.extend_from_slice(&(body.len() as u32 + 8).to_be_bytes());
+            RequestHeader {
+                xid: Xid(1),
+                op: op.to_wire(),
+            }
+            .encode(&mut received);
+            received.extend_from_slice(&body);
+        }
+        bench.batches(name, BATCH, || {
+            let mut received = received.clone();
+            while let Ok(Some(frame)) = frame::split_frame(&mut received, FRAME_LIMIT_BYTES) {
+                let mut decoder = Decoder::new(&frame);
+                black_box(RequestHeader::decode(&mut decoder).is_ok());
+                let query = Query::decode(op, &mut decoder).map(|query| query.is_ok());
+                let good = query.or_else(|| Write::decode(op, &mut decoder).map(|write| write.is_ok()));
+                assert_eq!(good, Some(true), "the frame was built by the same codec");
+            }
+        });
+    }
+    let event = WatchEvent {
+        kind: EventKind::DataChanged,
+        path: path(1),
+    };
+    bench.each("wire: event to frame", || {
+        black_box(event.to_frame(Zxid(1)));
+    });
+}
+
+/// Commands to a log entry and back.
+fn entries(bench: &Bench) {
+    for count in [1, 64] {
+        let commands: Vec<_> = (0..count).map(set_data_command).collect();
+        bench.batches(
+            &format!("log entry: encode, {count} setData, each"),
+            BATCH * count,
+            || {
+                (0..BATCH).for_each(|_| drop(black_box(Batch::encode(STAMP, &commands))));
+            },
+        );
+        let entry = Batch::encode(STAMP, &commands);
+        bench.batches(
+            &format!("log entry: decode, {count} setData, each"),
+            BATCH * count,
+            || {
+                (0..BATCH).for_each(|_| drop(black_box(Batch::decode(&entry))));
+            },
+        );
+    }
+}
+
+/// Applying and querying, on random znodes.
+fn state(bench: &Bench, znodes: usize) {
+    let names = ["state: ", "memory: "];
+    if !names
+        .iter()
+        .any(|name| name.contains(&bench.word) || bench.word.starts_with(name.trim_end_matches(": ")))
+    {
+        return;
+    }
+    let resident_before = resident_bytes();
+    let mut state = loaded_state(znodes);
+    let per_znode = resident_bytes().saturating_sub(resident_before) / znodes;
+    println!(
+        "{:<58} {per_znode:>10}",
+        format!("memory: bytes of RSS per znode of 100 bytes, {znodes} of them")
+    );
+
+    let caller = [Identity::anyone()];
+    let mut random = Random(7);
+    let mut out = BytesMut::with_capacity(1 << 20);
+    let mut query = |name: &str, make: &dyn Fn(usize) -> Query| {
+        let queries: Vec<_> = (0..BATCH).map(|_| make(random.below(znodes))).collect();
+        bench.batches(name, BATCH, || {
+            for query in &queries {
+                out.clear();
+                let header = ReplyHeader {
+                    xid: Xid(1),
+                    zxid: state.zxid(),
+                    error: None,
+                };
+                header.encode_frame(&mut out, |out| state.query(query, SESSION, &caller, false, out));
+                assert!(out.len() > 4 + ReplyHeader::BYTES, "the znode is there");
+            }
+        });
+    };
+    query("state: getData to reply frame", &get_data);
+    query("state: exists to reply frame", &|number| {
+        Query::Exists(watch(path(number)))
+    });
+    query("state: getChildren of 1000 to reply frame", &|number| {
+        Query::GetChildren(watch(parent(number)))
+    });
+
+    let mut random = Random(8);
+    apply(bench, "state: apply setData", &mut state, 1, &mut || {
+        set_data_command(random.below(znodes))
+    });
+    apply(bench, "state: apply multi of 10 setData", &mut state, 10, &mut || {
+        let number = random.below(znodes);
+        command(OpCode::Multi, body(|out| multi(number).encode(out)))
+    });
+    let mut created = znodes;
+    apply(bench, "state: apply create", &mut state, 1, &mut || {
+        created += 1;
+        let path = format!("{}/node-{created:08}", parent(created % znodes).as_str());
+        command(OpCode::Create, body(|out| create_at(path.into()).encode(out)))
+    });
+    let before = Instant::now();
+    let dirty = state.take_dirty().records.len().max(1);
+    let each = before.elapsed().as_nanos() as usize / dirty;
+    println!(
+        "{:<58} {each:>10}",
+        format!("state: take_dirty, each of {dirty} records")
+    );
+}
+
+/// Commands are made anew for each batch, so that the znodes that they touch are as cold as a server's.
+fn apply(bench: &Bench, name: &str, state: &mut State, writes: usize, make: &mut dyn FnMut() -> Command) {
+    let count = BATCH / writes;
+    let mut changes: Vec<Change> = Vec::new();
+    let prepare = || (0..count).map(|_| make()).collect::<Vec<_>>();
+    bench.prepared(name, count, prepare, |commands| {
+        for command in &commands {
+            changes.clear();
+            let applied = state.apply(&STAMP, command, &mut changes);
+            assert!(applied.result.is_ok(), "{:?}", applied.result);
+        }
+    });
+}
+
+/// A session, and `znodes` znodes of 100 bytes, under parents of a thousand each.
+fn loaded_state(znodes: usize) -> State {
+    let mut state = State::new();
+    let mut changes = Vec::new();
+    let session = SessionBody {
+        timeout_ms: 30_000,
+        password: [1; 16],
+    }
+    .to_bytes();
+    let parents = (0..znodes).step_by(CHILDREN_PER_PARENT).map(parent);
+    let paths = std::iter::once(Text::from("/bench"))
+        .chain(parents)
+        .chain((0..znodes).map(path));
+    let creates = paths.map(|path| command(OpCode::Create, body(|out| create_at(path).encode(out))));
+    for (number, command) in std::iter::once(command(OpCode::CreateSession, session))
+        .chain(creates)
+        .enumerate()
+    {
+        changes.clear();
+        let applied = state.apply(&STAMP, &command, &mut changes);
+        assert!(applied.result.is_ok(), "{command:?}: {:?}", applied.result);
+        // As a server does behind the log, so that the set of dirty records stays as small as there.
+        if number % 10_000 == 0 {
+            drop(state.take_dirty());
+        }
+    }
+    drop(state.take_dirty());
+    state
+}
+
+fn watches(bench: &Bench) {
+    const WATCHERS: usize = 10_000;
+    let table = Watches::new(WatchLimits::default());
+    let paths: Vec<_> = (0..BATCH).map(path).collect();
+    let mut heard = 0_u64;
+    bench.batches("watch: fire at a path that nobody watches", BATCH, || {
+        for path in &paths {
+            table.fire_data_changed(path.as_str(), &mut |_, _, _| heard += 1);
+        }
+    });
+    bench.batches("watch: register a one-shot and fire it", BATCH, || {
+        for path in &paths {
+            table
+                .add(WatcherId(1), path.as_str(), WatchKind::Data)
+                .expect("there is no limit");
+            table.fire_data_changed(path.as_str(), &mut |_, _, _| heard += 1);
+        }
+    });
+    let register = || {
+        for watcher in 0..WATCHERS as u64 {
+            table
+                .add(WatcherId(watcher), paths[0].as_str(), WatchKind::Data)
+                .expect("there is no limit");
+        }
+    };
+    bench.prepared(
+        "watch: fire at 10,000 one-shot watchers, each",
+        WATCHERS,
+        register,
+        |()| {
+            table.fire_data_changed(paths[0].as_str(), &mut |_, _, _| heard += 1);
+        },
+    );
+    black_box(heard);
+    if !bench.wants("memory: bytes of RSS per one-shot watch, 1000000 of them") {
+        return;
+    }
+    let many = Watches::new(WatchLimits::default());
+    let before = resident_bytes();
+    for number in 0..1_000_000 {
+        let (watcher, path) = (WatcherId(number as u64 % 1_000), path(number / 10));
+        many.add(watcher, path.as_str(), WatchKind::Data)
+            .expect("there is no limit");
+    }
+    let each = resident_bytes().saturating_sub(before) / many.len().max(1);
+    println!(
+        "{:<58} {each:>10}",
+        format!("memory: bytes of RSS per one-shot watch, {} of them", many.len())
+    );
+}
+
+const STAMP: Stamp = Stamp {
+    time_ms: 1,
+    rules: menagerie::state_machine::Rules(0),
+};
+
+fn command(op: OpCode, body: Bytes) -> Command {
+    // One list for all, as a connection has one for all its requests.
+    static CALLER: std::sync::LazyLock<Arc<[Identity]>> =
+        std::sync::LazyLock::new(|| [Identity::new("ip", "::1")].into());
+    let origin = Origin {
+        server: ServerId(1),
+        connection: ConnectionId(1),
+    };
+    Command {
+        origin,
+        session: SESSION,
+        xid: Xid(1),
+        identities: CALLER.clone(),
+        op,
+        body,
+    }
+}
+
+fn set_data_command(number: usize) -> Command {
+    command(OpCode::SetData, body(|out| set_data(number).encode(out)))
+}
+
+fn body(write: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::new();
+    write(&mut out);
+    out.freeze()
+}
+
+fn parent(number: usize) -> Text {
+    format!("/bench/p{:06}", number / CHILDREN_PER_PARENT).into()
+}
+
+fn path(number: usize) -> Text {
+    format!("/bench/p{:06}/node-{number:08}", number / CHILDREN_PER_PARENT).into()
+}
+
+fn watch(path: Text) -> PathWatch {
+    PathWatch { path, watch: false }
+}
+
+fn get_data(number: usize) -> Query {
+    Query::GetData(watch(path(number)))
+}
+
+fn set_data(number: usize) -> Write {
+    Write::SetData(SetDataRequest {
+        path: path(number),
+        data: Some(VALUE.into()),
+        version: -1,
+    })
+}
+
+fn create_at(path: Text) -> Write {
+    let data = Some(VALUE.into());
+    Write::Create(
+        OpCode::Create,
+        CreateRequest {
+            path,
+            data,
+            acl: Some(vec![Acl::open()]),
+            flags: 0,
+            ttl_ms: None,
+        },
+    )
+}
+
+fn multi(number: usize) -> MultiRequest {
+    // Ten znodes of one parent.
+    let first = number - number % 10;
+    MultiRequest {
+        operations: (first..first + 10).map(set_data).collect(),
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    /// The next of a xorshift sequence, below `bound`.
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .and_then(|kib| kib.trim().parse::<usize>().ok());
+    kib.unwrap_or(0) * 1024
+}
