@@ -80,7 +80,8 @@ pub fn reference() -> Vec<SettingReference> {
 /// The reference as text for a terminal.
 #[must_use]
 pub fn render_reference() -> String {
-    let mut text = String::new();
+    let mut text =
+        "\nWrite key=value into zoo.cfg, or -Dzookeeper.key=value on the command line, which wins.\n".to_owned();
     let mut section = "";
     for setting in reference() {
         if setting.section != section {
@@ -96,6 +97,7 @@ pub fn render_reference() -> String {
         };
         let _ = writeln!(text, "    {}", setting.help);
         if setting.support == Support::Honoured {
+            // What is not honoured takes what ZooKeeper takes; its form would only be noise here.
             let _ = writeln!(text, "    takes {}", setting.form);
         }
     }

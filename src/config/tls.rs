@@ -138,25 +138,29 @@ const PROTOCOLS: &str = "TLSv1.2, TLSv1.3 or both, separated by a comma";
 
 /// The rows of one store. The setters are plain functions, so each row needs its field spelt out: hence the macro.
 macro_rules! store_keys {
-    ($keys:ident, $prefix:literal, $endpoint:ident, $store:ident) => {
+    ($keys:ident, $prefix:literal, $endpoint:ident, $store:ident, $what:literal) => {
         const $keys: [Key; 4] = [
             Key::honoured(
                 concat!($prefix, "location"),
                 "",
                 Setter::Text(|draft, path| draft.pending.$endpoint.$store.location = Some(PathBuf::from(path))),
-                "the file",
+                concat!("the file of the ", $what),
             ),
             Key::honoured(
                 concat!($prefix, "password"),
                 "",
                 Setter::Secret(|draft, text| draft.pending.$endpoint.$store.password = Some(Secret::new(text))),
-                "the password of the file",
+                concat!("the password of the ", $what),
             ),
             Key::honoured(
                 concat!($prefix, "passwordPath"),
                 "",
                 Setter::Text(|draft, path| draft.pending.$endpoint.$store.password_path = Some(PathBuf::from(path))),
-                "a file that holds the password; it goes before the password itself",
+                concat!(
+                    "a file with the password of the ",
+                    $what,
+                    "; it goes before the password itself"
+                ),
             ),
             Key::honoured(
                 concat!($prefix, "type"),
@@ -165,7 +169,11 @@ macro_rules! store_keys {
                     form: STORE_KINDS,
                     set: |draft, given| set_store_kind(&mut draft.pending.$endpoint.$store, given),
                 },
-                "its form; told by the file's ending where it is not given",
+                concat!(
+                    "the form of the ",
+                    $what,
+                    "; told by its ending where it is not given"
+                ),
             ),
         ];
     };
@@ -215,10 +223,28 @@ macro_rules! endpoint_keys {
     };
 }
 
-store_keys!(CLIENT_KEY_STORE, "ssl.keyStore.", client_tls, key_store);
-store_keys!(CLIENT_TRUST_STORE, "ssl.trustStore.", client_tls, trust_store);
-store_keys!(QUORUM_KEY_STORE, "ssl.quorum.keyStore.", quorum_tls, key_store);
-store_keys!(QUORUM_TRUST_STORE, "ssl.quorum.trustStore.", quorum_tls, trust_store);
+store_keys!(CLIENT_KEY_STORE, "ssl.keyStore.", client_tls, key_store, "key store");
+store_keys!(
+    CLIENT_TRUST_STORE,
+    "ssl.trustStore.",
+    client_tls,
+    trust_store,
+    "trust store"
+);
+store_keys!(
+    QUORUM_KEY_STORE,
+    "ssl.quorum.keyStore.",
+    quorum_tls,
+    key_store,
+    "key store"
+);
+store_keys!(
+    QUORUM_TRUST_STORE,
+    "ssl.quorum.trustStore.",
+    quorum_tls,
+    trust_store,
+    "trust store"
+);
 endpoint_keys!(CLIENT_ENDPOINT, "ssl.", client, client_tls);
 endpoint_keys!(QUORUM_ENDPOINT, "ssl.quorum.", quorum, quorum_tls);
 
