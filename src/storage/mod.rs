@@ -14,8 +14,10 @@
 //! - Bytes that are read back are checked before they are believed; what does not check is an error with a name, a
 //!   place and an advice, never a panic and never a silent repair, the torn end of an interrupted write excepted.
 //!
-//! Left out on purpose: threads (the callers own them; only the log keeps one to fill its next file), clocks, chance
+//! Left out on purpose: threads (the callers own them; only the log keeps one to fill its next file, and loading has
+//! one while it lasts), clocks, chance
 //! (salts and identities come in as arguments) and any idea of what the stored bytes mean.
 
 pub mod file;
 pub mod log;
+pub mod tree;

@@ -1,0 +1,503 @@
+//! The tree's keyspace in fjall: checkpoints of the state, always behind the log.
+//!
+//! One thread of the server owns a [`TreeStore`]. At a start it reads everything back once ([`TreeStore::load`]); then it
+//! takes what changed in an interval as one [`CheckpointBatch`], and every few seconds makes a point durable
+//! ([`TreeStore::persist`]). `records` says what every byte is.
+//!
+//! Invariants:
+//! - A batch holds the records that changed and the [`Meta`] that they lead to; after any crash the store is at the end of
+//!   one batch that was committed, at or behind the last durable one. All kinds share one keyspace for that reason.
+//! - Nothing reads from it while the server runs, but the writer itself: fjall stalls readers and writers for 100 ms and
+//!   more when it flushes, and shows half a batch to readers (building-blocks §2).
+//! - The raft log may be cut up to [`TreeStore::durable`], no further.
+//! - After the first failed write every call fails. fjall may show the failed batch after the next start: that is sound,
+//!   a batch is whole or not there, and the log has what follows it.
+//!
+//! Left out on purpose: what the records mean (lists of rights, owners and the membership are opaque bytes), snapshots
+//! for peers, and any cache.
+
+mod error;
+mod journal;
+mod loading;
+mod records;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use foldhash::fast::FixedState;
+
+pub use error::TreeError;
+pub use loading::{LoadSummary, LoadVisitor};
+pub use records::{MalformedRecord, Meta, NodeStat, SessionRecord};
+
+use records::{
+    CHUNK_BYTES, FORMAT_VERSION, INLINE_BYTES, META_KEY, NodeKey, SALT_KEY, StoredData, acl_key, decode_node,
+    encode_long_content, encode_node, session_key,
+};
+
+/// The only keyspace. Its name is on disk.
+const KEYSPACE: &str = "tree";
+
+/// How the store is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct TreeOptions {
+    /// Bytes of blocks that are cached. Small: nothing reads but the writer, for the few records that it must look up.
+    pub cache_bytes: u64,
+    /// Bytes that are collected in memory before they become a table. fjall may hold up to four times as many.
+    pub memtable_bytes: u64,
+    /// Bytes of journals before a flush is forced; at least 64 MiB. Replaying 64 MiB takes about a second.
+    pub journal_bytes: u64,
+    /// fjall's threads for flushes and compactions.
+    pub workers: usize,
+    /// A random number for a new store; an existing one keeps its own. Keeps fingerprints of long paths unguessable.
+    pub salt: u64,
+}
+
+impl TreeOptions {
+    /// What a server uses.
+    pub fn new(salt: u64) -> TreeOptions {
+        TreeOptions {
+            cache_bytes: 32 << 20,
+            memtable_bytes: 32 << 20,
+            journal_bytes: 128 << 20,
+            workers: 1,
+            salt,
+        }
+    }
+}
+
+/// Counters since the store was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TreeStatistics {
+    /// Batches committed.
+    pub batches: u64,
+    /// Keys written and removed.
+    pub records: u64,
+    /// Calls of [`TreeStore::persist`] that had something to do.
+    pub persists: u64,
+}
+
+/// The store, open. See the module's head.
+pub struct TreeStore {
+    directory: PathBuf,
+    database: Database,
+    keyspace: Keyspace,
+    salt: u64,
+    /// What the last committed batch led to.
+    committed: Option<Meta>,
+    /// What the last durable batch led to.
+    durable: Option<Meta>,
+    /// Hashes of the keys of all znodes that have chunks, and perhaps of some that had; `None` until they are known.
+    /// Only for these must a write look up how many former chunks it leaves over. A false entry costs one lookup.
+    chunked: Option<HashSet<u64>>,
+    poison: Option<String>,
+    statistics: TreeStatistics,
+}
+
+impl fmt::Debug for TreeStore {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("TreeStore")
+            .field("directory", &self.directory)
+            .field("committed", &self.committed)
+            .field("durable", &self.durable)
+            .field("poison", &self.poison)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TreeStore {
+    /// Opens the store in `directory`, which is created when absent, and makes durable what it found. Takes about a
+    /// second per 64 MiB of journal that a killed server left.
+    pub fn open(directory: &Path, options: TreeOptions) -> Result<TreeStore, TreeError> {
+        let (database, keyspace) = open_or_cut(directory, &options)?;
+        let mut store = TreeStore {
+            directory: directory.to_path_buf(),
+            database,
+            keyspace,
+            salt: options.salt,
+            committed: None,
+            durable: None,
+            chunked: None,
+            poison: None,
+            statistics: TreeStatistics::default(),
+        };
+        store.read_meta()?;
+        store.read_or_keep_salt()?;
+        // A killed server leaves batches that are visible and not yet stored.
+        store.sync()?;
+        Ok(store)
+    }
+
+    /// What the last committed batch led to; `None` in a new store.
+    pub fn committed(&self) -> Option<&Meta> {
+        self.committed.as_ref()
+    }
+
+    /// What the last durable batch led to: the raft log may be cut up to its `applied`. `None` in a new store.
+    pub fn durable(&self) -> Option<&Meta> {
+        self.durable.as_ref()
+    }
+
+    /// Counters since the store was opened.
+    pub fn statistics(&self) -> TreeStatistics {
+        self.statistics
+    }
+
+    /// Begins the batch of one checkpoint. Dropping it writes nothing.
+    pub fn batch(&mut self) -> Result<CheckpointBatch<'_>, TreeError> {
+        self.refuse_if_poisoned()?;
+        let batch = OwnedWriteBatch::with_capacity(self.database.clone(), 64);
+        Ok(CheckpointBatch { store: self, batch })
+    }
+
+    /// Makes everything that was committed durable, and returns what it led to. May take as long as an fsync of all that
+    /// was written since the last one. An error poisons the store: the server must stop.
+    pub fn persist(&mut self) -> Result<Option<&Meta>, TreeError> {
+        self.refuse_if_poisoned()?;
+        if self.durable != self.committed {
+            self.sync()?;
+        }
+        Ok(self.durable.as_ref())
+    }
+
+    fn sync(&mut self) -> Result<(), TreeError> {
+        self.statistics.persists += 1;
+        let synced = self.database.persist(PersistMode::SyncAll);
+        self.watched("making it durable", synced)?;
+        self.durable = self.committed.clone();
+        Ok(())
+    }
+
+    /// Passes a result of fjall on; an error poisons the store.
+    fn watched<T>(&mut self, action: &'static str, result: fjall::Result<T>) -> Result<T, TreeError> {
+        result.map_err(|source| {
+            let error = TreeError::Store {
+                directory: self.directory.clone(),
+                action,
+                source,
+            };
+            tracing::error!(%error, "the tree's store cannot be written; the server must stop");
+            self.poison = Some(error.to_string());
+            error
+        })
+    }
+
+    fn refuse_if_poisoned(&self) -> Result<(), TreeError> {
+        match &self.poison {
+            Some(first) => Err(TreeError::Poisoned { first: first.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn read_meta(&mut self) -> Result<(), TreeError> {
+        let Some(record) = self.get(&META_KEY)? else {
+            return Ok(());
+        };
+        let malformed = |problem| self.malformed(&META_KEY, problem);
+        let found = Meta::format_version(&record).map_err(malformed)?;
+        if found != FORMAT_VERSION {
+            let directory = self.directory.clone();
+            return Err(TreeError::FormatVersion {
+                directory,
+                found,
+                supported: FORMAT_VERSION,
+            });
+        }
+        self.committed = Some(Meta::decode(&record).map_err(malformed)?);
+        Ok(())
+    }
+
+    fn read_or_keep_salt(&mut self) -> Result<(), TreeError> {
+        match self.get(&SALT_KEY)? {
+            Some(record) => {
+                let salt = record
+                    .as_ref()
+                    .try_into()
+                    .map_err(|_| self.malformed(&SALT_KEY, MalformedRecord::Length))?;
+                self.salt = u64::from_le_bytes(salt);
+            }
+            None => {
+                let written = self.keyspace.insert(SALT_KEY, self.salt.to_le_bytes());
+                self.watched("writing", written)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TreeError> {
+        let found = self.keyspace.get(key);
+        let found = found.map_err(|source| TreeError::Store {
+            directory: self.directory.clone(),
+            action: "reading",
+            source,
+        })?;
+        Ok(found.map(Bytes::from))
+    }
+
+    fn malformed(&self, key: &[u8], problem: MalformedRecord) -> TreeError {
+        TreeError::Malformed {
+            directory: self.directory.clone(),
+            record: printable(key),
+            problem,
+        }
+    }
+
+    /// How many chunks the znode under `key` has in the store.
+    fn stored_chunks(&self, key: &[u8]) -> Result<u32, TreeError> {
+        if self
+            .chunked
+            .as_ref()
+            .is_some_and(|chunked| !chunked.contains(&hash(key)))
+        {
+            return Ok(0);
+        }
+        let Some(record) = self.get(key)? else { return Ok(0) };
+        let (_, data) = decode_node(&record).map_err(|problem| self.malformed(key, problem))?;
+        Ok(data.chunks())
+    }
+}
+
+/// Opens fjall; if it takes the torn end of its journal for damage, the end is cut off first.
+fn open_or_cut(directory: &Path, options: &TreeOptions) -> Result<(Database, Keyspace), TreeError> {
+    let refusal = match open_fjall(directory, options) {
+        Ok(opened) => return Ok(opened),
+        Err(OpenRefusal::Other(error)) => return Err(error),
+        Err(OpenRefusal::Journal(detail)) => detail,
+    };
+    let unopenable = |detail| TreeError::Open {
+        directory: directory.to_path_buf(),
+        detail,
+    };
+    let cut = journal::cut_damaged_end(directory).map_err(|error| unopenable(format!("{refusal}; {error}")))?;
+    let Some(cut) = cut else {
+        return Err(unopenable(refusal));
+    };
+    tracing::warn!(
+        journal = %cut.journal.display(), end = cut.end, copy = %cut.copy.display(), refusal,
+        "the end of the tree's journal was torn by a crash and is cut off; the raft log has what it held"
+    );
+    open_fjall(directory, options).map_err(|refusal| match refusal {
+        OpenRefusal::Other(error) => error,
+        OpenRefusal::Journal(detail) => unopenable(detail),
+    })
+}
+
+/// Why fjall does not open.
+enum OpenRefusal {
+    /// Its journal does not check.
+    Journal(String),
+    /// Anything else.
+    Other(TreeError),
+}
+
+fn open_fjall(directory: &Path, options: &TreeOptions) -> Result<(Database, Keyspace), OpenRefusal> {
+    let open = || {
+        let database = Database::builder(directory)
+            .cache_size(options.cache_bytes)
+            .worker_threads(options.workers)
+            .max_journaling_size(options.journal_bytes)
+            .manual_journal_persist(true)
+            .open()?;
+        let settings = || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(options.memtable_bytes)
+                .manual_journal_persist(true)
+                .expect_point_read_hits(true)
+        };
+        let keyspace = database.keyspace(KEYSPACE, settings)?;
+        Ok((database, keyspace))
+    };
+    // fjall asserts, in debug builds, some of what it reads.
+    match std::panic::catch_unwind(AssertUnwindSafe(open)) {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(error)) => Err(refusal(directory, &error)),
+        Err(_) => Err(OpenRefusal::Journal("fjall panicked while it read the store".into())),
+    }
+}
+
+fn refusal(directory: &Path, error: &fjall::Error) -> OpenRefusal {
+    let directory = directory.to_path_buf();
+    match error {
+        fjall::Error::Locked => OpenRefusal::Other(TreeError::Locked { directory }),
+        fjall::Error::JournalRecovery(_) | fjall::Error::Decompress(_) | fjall::Error::InvalidTrailer => {
+            OpenRefusal::Journal(error.to_string())
+        }
+        other => OpenRefusal::Other(TreeError::Open {
+            directory,
+            detail: other.to_string(),
+        }),
+    }
+}
+
+fn hash(key: &[u8]) -> u64 {
+    FixedState::default().hash_one(key)
+}
+
+fn printable(key: &[u8]) -> String {
+    key.escape_ascii().to_string()
+}
+
+/// A znode's data in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataChange<'a> {
+    /// What is stored stays. The znode must be stored.
+    Keep,
+    /// It is this now; `None` is null, which is not empty.
+    Set(Option<&'a [u8]>),
+}
+
+/// What changed in one interval: all of it becomes visible and durable together, or none. No two of its records concern
+/// the same znode, session or list.
+pub struct CheckpointBatch<'a> {
+    store: &'a mut TreeStore,
+    batch: OwnedWriteBatch,
+}
+
+impl fmt::Debug for CheckpointBatch<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("CheckpointBatch")
+            .field("records", &self.batch.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl CheckpointBatch<'_> {
+    /// A znode is new or has changed. `parent` is the path of its parent ("/" for the children of the root), `name` the
+    /// last part of its own; both are empty for the root.
+    pub fn put_node(
+        &mut self,
+        parent: &[u8],
+        name: &[u8],
+        stat: &NodeStat,
+        data: DataChange<'_>,
+    ) -> Result<(), TreeError> {
+        let key = self.node_key(parent, name)?;
+        let data = match data {
+            DataChange::Keep => return self.put_stat(parent, name, key, stat),
+            DataChange::Set(data) => data,
+        };
+        let bytes = data.unwrap_or_default();
+        if parent.len() + name.len() + bytes.len() > u32::MAX as usize - CHUNK_BYTES {
+            return Err(impossible(parent, name, "it has more than 4 GiB"));
+        }
+        let former_chunks = self.store.stored_chunks(&key.key)?;
+        let stored = if key.is_long {
+            let content = encode_long_content(parent, name, bytes);
+            self.put_chunks(&key, &content);
+            let content_bytes = content.len() as u32;
+            if data.is_some() {
+                StoredData::Chunked(content_bytes)
+            } else {
+                StoredData::ChunkedNull(content_bytes)
+            }
+        } else if bytes.len() > INLINE_BYTES {
+            self.put_chunks(&key, bytes);
+            StoredData::Chunked(bytes.len() as u32)
+        } else {
+            data.map_or(StoredData::Null, StoredData::Inline)
+        };
+        self.remove_chunks(&key, stored.chunks()..former_chunks);
+        self.batch
+            .insert(&self.store.keyspace, key.key, encode_node(stat, stored));
+        Ok(())
+    }
+
+    /// A znode is gone.
+    pub fn remove_node(&mut self, parent: &[u8], name: &[u8]) -> Result<(), TreeError> {
+        let key = self.node_key(parent, name)?;
+        let former_chunks = self.store.stored_chunks(&key.key)?;
+        self.remove_chunks(&key, 0..former_chunks);
+        self.batch.remove(&self.store.keyspace, key.key);
+        Ok(())
+    }
+
+    /// A session is new or has changed.
+    pub fn put_session(&mut self, session: &SessionRecord) {
+        self.batch
+            .insert(&self.store.keyspace, session_key(session.id), session.encode());
+    }
+
+    /// A session is gone.
+    pub fn remove_session(&mut self, id: i64) {
+        self.batch.remove(&self.store.keyspace, session_key(id));
+    }
+
+    /// A list of rights is new, or its id stands for another list now.
+    pub fn put_acl(&mut self, id: u32, entries: &[u8]) {
+        self.batch.insert(&self.store.keyspace, acl_key(id), entries);
+    }
+
+    /// No znode has this list any more.
+    pub fn remove_acl(&mut self, id: u32) {
+        self.batch.remove(&self.store.keyspace, acl_key(id));
+    }
+
+    /// Writes the batch, without fsync. May wait for 100 ms and more while fjall is behind with its flushes. An error
+    /// poisons the store: the server must stop.
+    pub fn commit(mut self, meta: Meta) -> Result<(), TreeError> {
+        self.batch.insert(&self.store.keyspace, META_KEY, meta.encode());
+        let records = self.batch.len() as u64;
+        let committed = self.batch.durability(None).commit();
+        self.store.watched("writing", committed)?;
+        self.store.statistics.batches += 1;
+        self.store.statistics.records += records;
+        self.store.committed = Some(meta);
+        Ok(())
+    }
+
+    fn node_key(&self, parent: &[u8], name: &[u8]) -> Result<NodeKey, TreeError> {
+        if parent.contains(&0) || name.contains(&0) {
+            return Err(impossible(parent, name, "its path has a NUL"));
+        }
+        Ok(NodeKey::new(parent, name, self.store.salt))
+    }
+
+    /// Only the stat changed: the rest of the stored record stays.
+    fn put_stat(&mut self, parent: &[u8], name: &[u8], key: NodeKey, stat: &NodeStat) -> Result<(), TreeError> {
+        let Some(former) = self.store.get(&key.key)? else {
+            return Err(TreeError::NothingToKeep {
+                path: path(parent, name),
+            });
+        };
+        let (_, stored) = decode_node(&former).map_err(|problem| self.store.malformed(&key.key, problem))?;
+        self.batch
+            .insert(&self.store.keyspace, key.key, encode_node(stat, stored));
+        Ok(())
+    }
+
+    fn put_chunks(&mut self, key: &NodeKey, content: &[u8]) {
+        if let Some(chunked) = &mut self.store.chunked {
+            chunked.insert(hash(&key.key));
+        }
+        for (chunk, number) in content.chunks(CHUNK_BYTES).zip(0..) {
+            self.batch.insert(&self.store.keyspace, key.chunk(number), chunk);
+        }
+    }
+
+    fn remove_chunks(&mut self, key: &NodeKey, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            self.batch.remove(&self.store.keyspace, key.chunk(number));
+        }
+    }
+}
+
+fn path(parent: &[u8], name: &[u8]) -> String {
+    let slash: &[u8] = if parent == b"/" { b"" } else { b"/" };
+    printable(&[parent, slash, name].concat())
+}
+
+fn impossible(parent: &[u8], name: &[u8], reason: &'static str) -> TreeError {
+    TreeError::Impossible {
+        path: path(parent, name),
+        reason,
+    }
+}

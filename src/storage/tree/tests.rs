@@ -1,0 +1,571 @@
+//! The store against a model, and what a power cut leaves of it.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fs;
+use std::io::Read;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::storage::file::memory::Chance;
+use crate::storage::log::LogPoint;
+
+fn options() -> TreeOptions {
+    TreeOptions {
+        cache_bytes: 1 << 20,
+        memtable_bytes: 1 << 20,
+        ..TreeOptions::new(99)
+    }
+}
+
+/// A store to which batches 1 to `batches` were committed, none of them made durable.
+pub(super) fn committed_store(directory: &Path, batches: u64) -> TreeStore {
+    let mut store = open(directory);
+    for index in 1..=batches {
+        put(
+            &mut store,
+            index,
+            &[("/", "a", Some(&[1; 700])), ("/", "b", Some(&[2; 5000]))],
+        );
+    }
+    store
+}
+
+pub(super) fn open(directory: &Path) -> TreeStore {
+    TreeStore::open(directory, options()).expect("the store opens")
+}
+
+fn meta(index: u64) -> Meta {
+    Meta {
+        applied: LogPoint { index, term: 3 },
+        zxid: index as i64 * 2,
+        digest: index ^ 77,
+        membership: Bytes::from_static(b"members"),
+        extension: Bytes::from_static(b"more"),
+    }
+}
+
+/// Parent and name.
+type Place = (Vec<u8>, Vec<u8>);
+
+/// What a store should hold, and what one was found to hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Model {
+    acls: BTreeMap<u32, Vec<u8>>,
+    sessions: BTreeMap<i64, SessionRecord>,
+    nodes: BTreeMap<Place, (NodeStat, Option<Bytes>)>,
+}
+
+impl LoadVisitor for Model {
+    type Error = Infallible;
+
+    fn acl(&mut self, id: u32, entries: &[u8]) -> Result<(), Infallible> {
+        assert!(self.sessions.is_empty() && self.nodes.is_empty());
+        self.acls.insert(id, entries.to_vec());
+        Ok(())
+    }
+
+    fn session(&mut self, session: SessionRecord) -> Result<(), Infallible> {
+        assert!(self.nodes.is_empty());
+        self.sessions.insert(session.id, session);
+        Ok(())
+    }
+
+    fn node(&mut self, parent: &[u8], name: &[u8], stat: NodeStat, data: Option<Bytes>) -> Result<(), Infallible> {
+        let before = self.nodes.insert((parent.to_vec(), name.to_vec()), (stat, data));
+        assert_eq!(before, None, "loaded twice");
+        Ok(())
+    }
+}
+
+fn load(store: &mut TreeStore) -> Model {
+    let mut found = Model::default();
+    let summary = store.load(&mut found).expect("the store loads");
+    assert_eq!(summary.nodes, found.nodes.len() as u64);
+    found
+}
+
+fn stat(number: i64) -> NodeStat {
+    NodeStat {
+        czxid: number,
+        mzxid: number + 1,
+        pzxid: -number,
+        version: 5,
+        creates: number as i32,
+        acl_id: 1,
+        ..NodeStat::default()
+    }
+}
+
+fn put(store: &mut TreeStore, index: u64, nodes: &[(&str, &str, Option<&[u8]>)]) {
+    let mut batch = store.batch().expect("batch");
+    for (parent, name, data) in nodes {
+        batch
+            .put_node(parent.as_bytes(), name.as_bytes(), &stat(1), DataChange::Set(*data))
+            .expect("put");
+    }
+    batch.commit(meta(index)).expect("commit");
+}
+
+/// Keys of chunks that the store holds.
+fn chunk_count(store: &TreeStore) -> usize {
+    store.keyspace.range([records::KeyKind::Chunk as u8]..).count()
+}
+
+#[test]
+fn a_new_store_is_empty_and_knows_its_durable_point_once_it_has_one() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut store = open(place.path());
+    assert_eq!((store.committed(), store.durable()), (None, None));
+    assert_eq!(load(&mut store), Model::default());
+    put(&mut store, 7, &[("", "", None)]);
+    assert_eq!((store.committed(), store.durable()), (Some(&meta(7)), None));
+    assert_eq!(store.persist().expect("persist"), Some(&meta(7)));
+    drop(store);
+    let store = open(place.path());
+    assert_eq!((store.committed(), store.durable()), (Some(&meta(7)), Some(&meta(7))));
+}
+
+#[test]
+fn null_and_empty_data_are_told_apart_and_a_kept_value_stays() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut store = open(place.path());
+    let long = vec![3; 100_000];
+    put(
+        &mut store,
+        1,
+        &[
+            ("", "", None),
+            ("/", "empty", Some(b"")),
+            ("/", "long", Some(&long)),
+            ("/", "short", Some(b"s")),
+        ],
+    );
+    let mut batch = store.batch().expect("batch");
+    for name in ["empty", "long", "short"] {
+        batch
+            .put_node(b"/", name.as_bytes(), &stat(9), DataChange::Keep)
+            .expect("keep");
+    }
+    let absent = batch.put_node(b"/", b"absent", &stat(9), DataChange::Keep);
+    assert!(matches!(absent, Err(TreeError::NothingToKeep { path }) if path == "/absent"));
+    batch.commit(meta(2)).expect("commit");
+    let found = load(&mut store);
+    let data: Vec<_> = found
+        .nodes
+        .values()
+        .map(|(stat, data)| (stat.czxid, data.as_deref()))
+        .collect();
+    assert_eq!(
+        data,
+        [
+            (1, None),
+            (9, Some(&b""[..])),
+            (9, Some(&long[..])),
+            (9, Some(&b"s"[..]))
+        ]
+    );
+}
+
+#[test]
+fn a_value_that_shrinks_or_goes_leaves_no_chunks() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut store = open(place.path());
+    // Once with lookups for everything, once with what loading has found.
+    for loaded in [false, true] {
+        if loaded {
+            load(&mut store);
+        }
+        put(
+            &mut store,
+            1,
+            &[("/", "a", Some(&[1; 10_000])), ("/", "b", Some(&[2; 10_000]))],
+        );
+        assert_eq!(chunk_count(&store), 8);
+        put(
+            &mut store,
+            2,
+            &[("/", "a", Some(&[1; 4000])), ("/", "b", Some(&[2; 100]))],
+        );
+        assert_eq!(chunk_count(&store), 2);
+        let mut batch = store.batch().expect("batch");
+        batch.remove_node(b"/", b"a").expect("remove");
+        batch.remove_node(b"/", b"b").expect("remove");
+        batch.commit(meta(3)).expect("commit");
+        assert_eq!(chunk_count(&store), 0);
+        assert_eq!(load(&mut store), Model::default());
+    }
+}
+
+#[test]
+fn paths_longer_than_any_key_are_stored_and_loaded_after_their_parents() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut store = open(place.path());
+    let long = format!("/{}", "x".repeat(70_000));
+    let longer = format!("{long}/{}", "y".repeat(3000));
+    let nodes = [
+        (&longer[..], "leaf", Some(&b"data"[..])),
+        (&long, &longer[long.len() + 1..], None),
+        ("/", &long[1..], Some(b"")),
+    ];
+    put(&mut store, 1, &nodes);
+    drop(store);
+    let mut store = open(place.path());
+    let found = load(&mut store);
+    for (parent, name, data) in nodes {
+        let key = (parent.as_bytes().to_vec(), name.as_bytes().to_vec());
+        assert_eq!(found.nodes[&key].1.as_deref(), data);
+    }
+    let mut batch = store.batch().expect("batch");
+    for (parent, name, _) in nodes {
+        batch.remove_node(parent.as_bytes(), name.as_bytes()).expect("remove");
+    }
+    batch.commit(meta(2)).expect("commit");
+    assert_eq!((chunk_count(&store), load(&mut store)), (0, Model::default()));
+}
+
+#[test]
+fn a_path_with_a_nul_is_refused() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut store = open(place.path());
+    let mut batch = store.batch().expect("batch");
+    let refused = batch.put_node(b"/a\0", b"b", &stat(1), DataChange::Set(None));
+    assert!(matches!(refused, Err(TreeError::Impossible { .. })));
+}
+
+#[test]
+fn a_store_that_is_open_elsewhere_is_refused_with_a_reason() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let _first = open(place.path());
+    assert!(matches!(
+        TreeStore::open(place.path(), options()),
+        Err(TreeError::Locked { .. })
+    ));
+}
+
+#[test]
+fn another_format_version_is_refused() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut store = open(place.path());
+    put(&mut store, 1, &[("", "", None)]);
+    store.keyspace.insert(META_KEY, 2u32.to_le_bytes()).expect("insert");
+    drop(store);
+    let refused = TreeStore::open(place.path(), options());
+    assert!(matches!(
+        refused,
+        Err(TreeError::FormatVersion {
+            found: 2,
+            supported: 1,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_record_that_makes_no_sense_is_named() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut store = open(place.path());
+    put(&mut store, 1, &[("/", "a", Some(&[1; 5000]))]);
+    store
+        .keyspace
+        .remove(NodeKey::new(b"/", b"a", 99).chunk(1))
+        .expect("remove");
+    let error = store.load(&mut Model::default()).expect_err("a chunk is missing");
+    assert!(
+        matches!(
+            &error,
+            TreeError::Malformed {
+                problem: MalformedRecord::MissingChunk(1),
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.to_string().contains("/\\x00a"), "{error}");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put {
+        node: usize,
+        size: Option<usize>,
+        keep: bool,
+    },
+    Remove(usize),
+    Session(i64, bool),
+    Acl(u32, Option<Vec<u8>>),
+    Commit,
+    Persist,
+    Flush,
+    Reopen,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let size =
+        prop_oneof![1 => Just(None), 6 => (0usize..1500).prop_map(Some), 2 => (1500usize..20_000).prop_map(Some)];
+    prop_oneof![
+        20 => (0usize..30, size, any::<bool>()).prop_map(|(node, size, keep)| Step::Put { node, size, keep }),
+        6 => (0usize..30).prop_map(Step::Remove),
+        2 => (-3i64..3, any::<bool>()).prop_map(|(id, gone)| Step::Session(id, gone)),
+        2 => (0u32..4, any::<Option<Vec<u8>>>()).prop_map(|(id, list)| Step::Acl(id, list)),
+        6 => Just(Step::Commit),
+        2 => Just(Step::Persist),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+fn path_of(node: usize) -> Place {
+    match node {
+        0 => (Vec::new(), Vec::new()),
+        1..=20 => (b"/".to_vec(), format!("node-{node}").into_bytes()),
+        21..=25 => (b"/node-3".to_vec(), format!("{node}").into_bytes()),
+        _ => (
+            format!("/node-4/{}", "z".repeat(2500)).into_bytes(),
+            format!("{node}").into_bytes(),
+        ),
+    }
+}
+
+/// Changes the model and collects what a batch must say; the last word per znode counts.
+#[derive(Default)]
+struct Pending {
+    nodes: BTreeMap<usize, Option<bool>>,
+    sessions: BTreeMap<i64, bool>,
+    acls: BTreeMap<u32, Option<Vec<u8>>>,
+}
+
+impl Pending {
+    fn step(&mut self, model: &mut Model, step: &Step, number: i64) {
+        match step {
+            Step::Put { node, size, keep } => {
+                let path = path_of(*node);
+                let stored = model.nodes.get(&path).map(|(_, data)| data.clone());
+                let earlier = self.nodes.get(node).copied();
+                // Data may be kept only of what is stored and was not set or removed in this batch.
+                let keeps = *keep && stored.is_some() && matches!(earlier, None | Some(Some(true)));
+                let data = if keeps {
+                    stored.flatten()
+                } else {
+                    size.map(|size| Bytes::from(vec![number as u8; size]))
+                };
+                model.nodes.insert(path, (stat(number), data));
+                self.nodes.insert(*node, Some(keeps));
+            }
+            Step::Remove(node) => {
+                model.nodes.remove(&path_of(*node));
+                self.nodes.insert(*node, None);
+            }
+            Step::Session(id, gone) => {
+                let session = SessionRecord {
+                    id: *id,
+                    timeout_ms: number as i32,
+                    password: [1; 16],
+                    owner: Bytes::from_static(b"o"),
+                };
+                if *gone {
+                    model.sessions.remove(id)
+                } else {
+                    model.sessions.insert(*id, session)
+                };
+                self.sessions.insert(*id, *gone);
+            }
+            Step::Acl(id, list) => {
+                match list {
+                    Some(list) => model.acls.insert(*id, list.clone()),
+                    None => model.acls.remove(id),
+                };
+                self.acls.insert(*id, list.clone());
+            }
+            Step::Commit | Step::Persist | Step::Flush | Step::Reopen => {}
+        }
+    }
+
+    fn commit(self, store: &mut TreeStore, model: &Model, index: u64) {
+        let mut batch = store.batch().expect("batch");
+        for (node, put) in self.nodes {
+            let path = path_of(node);
+            match put {
+                None => batch.remove_node(&path.0, &path.1).expect("remove"),
+                Some(keep) => {
+                    let (stat, data) = &model.nodes[&path];
+                    let data = if keep {
+                        DataChange::Keep
+                    } else {
+                        DataChange::Set(data.as_deref())
+                    };
+                    batch.put_node(&path.0, &path.1, stat, data).expect("put");
+                }
+            }
+        }
+        for (id, gone) in self.sessions {
+            if gone {
+                batch.remove_session(id)
+            } else {
+                batch.put_session(&model.sessions[&id])
+            }
+        }
+        for (id, list) in self.acls {
+            match list {
+                Some(list) => batch.put_acl(id, &list),
+                None => batch.remove_acl(id),
+            }
+        }
+        batch.commit(meta(index)).expect("commit");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_holds_what_was_committed(steps in prop::collection::vec(any_step(), 1..120)) {
+        let place = tempfile::tempdir().expect("temporary directory");
+        let mut store = open(place.path());
+        prop_assert_eq!(load(&mut store), Model::default());
+        let (mut model, mut pending, mut index) = (Model::default(), Pending::default(), 0);
+        for (step, number) in steps.iter().zip(1..) {
+            pending.step(&mut model, step, number);
+            if matches!(step, Step::Commit | Step::Persist | Step::Flush | Step::Reopen) {
+                index += 1;
+                std::mem::take(&mut pending).commit(&mut store, &model, index);
+            }
+            match step {
+                Step::Persist => prop_assert_eq!(store.persist().expect("persist"), Some(&meta(index))),
+                Step::Flush => store.keyspace.rotate_memtable_and_wait().expect("flush"),
+                Step::Reopen => {
+                    drop(store);
+                    store = open(place.path());
+                    prop_assert_eq!(store.durable(), Some(&meta(index)));
+                    prop_assert_eq!(load(&mut store), model.clone());
+                }
+                _ => {}
+            }
+        }
+        pending.commit(&mut store, &model, index + 1);
+        prop_assert_eq!(load(&mut store), model);
+    }
+}
+
+/// All files below a directory.
+type Image = BTreeMap<PathBuf, Vec<u8>>;
+
+fn image(directory: &Path) -> Image {
+    let mut files = Image::new();
+    let mut pending = vec![directory.to_path_buf()];
+    while let Some(current) = pending.pop() {
+        for entry in fs::read_dir(&current).expect("list") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() {
+                pending.push(path);
+            } else {
+                // Journals are mostly holes: what these tests write is at their beginning.
+                let file = fs::File::open(&path).expect("open");
+                let size = file.metadata().expect("metadata").len();
+                let mut bytes = Vec::new();
+                file.take(2 << 20).read_to_end(&mut bytes).expect("read");
+                assert!(
+                    bytes.len() < 2 << 20 || bytes.ends_with(&[0; 4096]),
+                    "more was written than is looked at"
+                );
+                bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+                bytes.extend_from_slice(&size.to_le_bytes());
+                files.insert(path.strip_prefix(directory).expect("below").to_path_buf(), bytes);
+            }
+        }
+    }
+    files
+}
+
+fn restore(image: &Image, directory: &Path) {
+    for (path, bytes) in image {
+        let path = directory.join(path);
+        fs::create_dir_all(path.parent().expect("parent")).expect("create");
+        let (bytes, size) = bytes.split_last_chunk().expect("size");
+        fs::write(&path, bytes).expect("write");
+        let file = fs::OpenOptions::new().write(true).open(&path).expect("open");
+        file.set_len(u64::from_le_bytes(*size)).expect("size");
+    }
+}
+
+/// What may be left of `after` if power went when `stored` was durable: of each file, the bytes that were added since
+/// are cut at random, or some of their pages were never written.
+fn power_cut(stored: &Image, after: &Image, chance: &mut Chance) -> Image {
+    let mut left = after.clone();
+    for (path, bytes) in &mut left {
+        let (contents, size) = bytes.split_last_chunk::<8>().expect("size");
+        let (mut contents, size) = (contents.to_vec(), *size);
+        let durable = stored.get(path).map_or(0, |stored| stored.len() - 8);
+        if contents.len() > durable {
+            if chance.below(2) == 0 {
+                contents.truncate(durable + chance.below((contents.len() - durable) as u64) as usize);
+            } else {
+                for page in durable / 4096..contents.len().div_ceil(4096) {
+                    let (start, end) = ((page * 4096).max(durable), contents.len().min((page + 1) * 4096));
+                    if chance.below(4) == 0 {
+                        contents[start..end].fill(0);
+                    }
+                }
+            }
+        }
+        contents.extend_from_slice(&size);
+        *bytes = contents;
+    }
+    left
+}
+
+#[test]
+fn a_power_cut_leaves_the_state_after_a_batch_that_is_not_older_than_the_durable_one() {
+    for seed in 0..25 {
+        let mut chance = Chance(seed);
+        let place = tempfile::tempdir().expect("temporary directory");
+        let mut store = open(place.path());
+        let mut states = vec![(0, Model::default())];
+        let mut model = Model::default();
+        let mut stored = Image::new();
+        let durable = 1 + chance.below(4);
+        let last = durable + 1 + chance.below(4);
+        for index in 1..=last {
+            let mut pending = Pending::default();
+            for _ in 0..1 + chance.below(30) {
+                let size =
+                    [chance.below(1200), chance.below(1200), chance.below(40_000)][chance.below(3) as usize] as usize;
+                let step = match chance.below(5) {
+                    0 => Step::Remove(chance.below(30) as usize),
+                    _ => Step::Put {
+                        node: chance.below(30) as usize,
+                        size: Some(size),
+                        keep: false,
+                    },
+                };
+                pending.step(&mut model, &step, chance.below(1 << 30) as i64);
+            }
+            pending.commit(&mut store, &model, index);
+            states.push((index, model.clone()));
+            if index == durable {
+                store.persist().expect("persist");
+                stored = image(place.path());
+            }
+        }
+        drop(store);
+        let after = image(place.path());
+        for cut in 0..4 {
+            let found_at = tempfile::tempdir().expect("temporary directory");
+            let directory = found_at.path().join("tree");
+            restore(&power_cut(&stored, &after, &mut chance), &directory);
+            let mut store = TreeStore::open(&directory, options())
+                .unwrap_or_else(|error| panic!("Durable: seed {seed}, cut {cut}: {error}"));
+            let index = store.committed().map_or(0, |meta| meta.applied.index);
+            assert!(
+                index >= durable,
+                "Durable: seed {seed}, cut {cut}: at {index}, {durable} was durable"
+            );
+            let (_, expected) = &states[index as usize];
+            assert!(
+                load(&mut store) == *expected,
+                "Atomic: seed {seed}, cut {cut}: a torn batch at {index}"
+            );
+        }
+    }
+}
