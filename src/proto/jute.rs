@@ -103,10 +103,15 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Whether all that was read so far is what our encoder would have written. False after text that is not UTF-8 or a
-    /// bool other than 0 and 1, which Java accepts too.
+    /// Whether all that was read so far is what our encoder would have written. False after text that is not UTF-8, a
+    /// bool other than 0 and 1, or numbers in a multi that nobody looks at, all of which Java accepts too.
     pub fn is_canonical(&self) -> bool {
         self.canonical
+    }
+
+    /// What was read last is not what our encoder writes, and is taken all the same.
+    pub(super) fn be_lenient(&mut self) {
+        self.canonical = false;
     }
 
     /// How many bytes have not been read yet.

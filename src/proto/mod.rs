@@ -35,3 +35,6 @@ pub use jute::{Decoder, Malformed, Text};
 pub use records::{Acl, Identity, Permissions, Stat};
 pub use reply::{Reply, ReplyHeader};
 pub use request::{OpCode, RequestHeader};
+
+#[cfg(test)]
+mod property_tests;

@@ -97,6 +97,9 @@ fn decode_operations<T>(
     let mut operations = Vec::new();
     loop {
         let header = MultiHeader::decode(decoder)?;
+        if header.error != -1 || (header.done && header != MultiHeader::END) {
+            decoder.be_lenient();
+        }
         if header.done {
             return Ok(operations);
         }

@@ -337,3 +337,420 @@ pub(super) fn told(change: &Change) -> String {
         Change::SessionClosed { session } => format!("closed {session}"),
     }
 }
+
+#[test]
+fn errors_come_in_apaches_order() {
+    // Traps 26, 27, 28: which of several errors a client sees.
+    let mut bench = Bench::new();
+    let closed = vec![entry(Permissions::READ, "world", "anyone")];
+    let locked = create_as(OpCode::Create, "/locked", 0, closed.clone(), None);
+    bench.write(ALICE, &locked).unwrap();
+    bench.made("/ephemeral", 1);
+    bench.made("/parent", 0);
+    bench.made("/parent/child", 0);
+    let bad_list = || vec![entry(Permissions::ALL, "nobody", "knows")];
+    let table: Vec<(Write, Result<(), ErrorCode>)> = vec![
+        (create("no-slash", 9), Err(ErrorCode::BadArguments)),
+        (
+            create_as(OpCode::Create, "no-slash", 0, bad_list(), None),
+            Err(ErrorCode::BadArguments),
+        ),
+        (
+            create_as(OpCode::Create, "/no/parent", 0, bad_list(), None),
+            Err(ErrorCode::InvalidAcl),
+        ),
+        (create("/no/parent//", 0), Err(ErrorCode::NoNode)),
+        (create("/locked/..", 0), Err(ErrorCode::NoAuth)),
+        (create("/parent/..", 0), Err(ErrorCode::BadArguments)),
+        (create("/", 0), Err(ErrorCode::NodeExists)),
+        (create("", 0), Err(ErrorCode::BadArguments)),
+        (create("//a", 0), Err(ErrorCode::BadArguments)),
+        (create("/parent/\u{fffd}", 0), Err(ErrorCode::BadArguments)),
+        (create("/ephemeral/a", 0), Err(ErrorCode::NoChildrenForEphemerals)),
+        (create("/parent/child", 0), Err(ErrorCode::NodeExists)),
+        (delete("no-slash", -1), Err(ErrorCode::BadArguments)),
+        (delete("/", -1), Err(ErrorCode::BadArguments)),
+        (delete("/zookeeper/config", -1), Err(ErrorCode::BadArguments)),
+        (delete("/no/parent", -1), Err(ErrorCode::NoNode)),
+        (delete("/locked/nothing", -1), Err(ErrorCode::NoAuth)),
+        (delete("/parent", 5), Err(ErrorCode::BadVersion)),
+        (delete("/parent", 0), Err(ErrorCode::NotEmpty)),
+        (delete("/parent/", 0), Err(ErrorCode::NoNode)),
+        (set("/parent/", "", -1), Err(ErrorCode::BadArguments)),
+        (set("/nothing", "", -1), Err(ErrorCode::NoNode)),
+        (set("/locked", "", 5), Err(ErrorCode::NoAuth)),
+        (set("/parent", "", 5), Err(ErrorCode::BadVersion)),
+        (set("", "", -1), Err(ErrorCode::BadArguments)),
+        (check("/parent", -1), Err(ErrorCode::Unimplemented)),
+        (delete("/locked", -1), Ok(())),
+    ];
+    for (write, expected) in table {
+        let result = bench.write(ALICE, &write).map(|_| ());
+        assert_eq!(result, expected, "{write:?}");
+    }
+}
+
+#[test]
+fn null_data_is_not_empty_data() {
+    // Trap 29.
+    let mut bench = Bench::new();
+    bench.create("/a").unwrap();
+    let null = Write::SetData(SetDataRequest {
+        path: "/a".into(),
+        data: None,
+        version: -1,
+    });
+    bench.write(ALICE, &null).unwrap();
+    assert_eq!((bench.data("/a"), bench.stat("/a").data_length), (None, 0));
+    bench.set("/a", "").unwrap();
+    assert_eq!(bench.data("/a").as_deref(), Some(""));
+}
+
+#[test]
+fn a_session_is_its_owners_until_who_has_the_password_takes_it() {
+    // Trap 12.
+    let mut bench = Bench::new();
+    assert_eq!(bench.open(ALICE), Err(ErrorCode::SystemError));
+    let elsewhere = Origin {
+        server: ServerId(2),
+        connection: ConnectionId(77),
+    };
+    let attach = |bench: &mut Bench, password: u8| {
+        bench.raw(elsewhere, ALICE, OpCode::AttachSession, session_body(9000, password))
+    };
+    assert_eq!(attach(&mut bench, 8), Err(ErrorCode::SessionExpired));
+    assert_eq!(bench.state.session(ALICE).unwrap().timeout_ms, 4000);
+    assert_eq!(attach(&mut bench, 7), Ok(Reply::Empty));
+    assert_eq!(
+        bench.changes.iter().map(told).collect::<Vec<_>>(),
+        [format!("attached {ALICE}")]
+    );
+    assert_eq!(bench.state.session(ALICE).unwrap().timeout_ms, 9000);
+    assert_eq!(bench.create("/a"), Err(ErrorCode::SessionMoved));
+    assert_eq!(bench.close(ALICE), Err(ErrorCode::SessionMoved));
+    // The leader closes whosever session it is.
+    assert_eq!(
+        bench.raw(Origin::default(), ALICE, OpCode::CloseSession, Bytes::new()),
+        Ok(Reply::Empty)
+    );
+    assert_eq!(attach(&mut bench, 7), Err(ErrorCode::SessionExpired));
+}
+
+#[test]
+fn containers_and_ttl_znodes_are_removed_when_their_time_has_come() {
+    // Traps 42 and 43.
+    let mut bench = Bench::new();
+    let container = create_as(OpCode::CreateContainer, "/c", 4, vec![Acl::open()], None);
+    bench.write(ALICE, &container).unwrap();
+    let ttl = create_as(OpCode::CreateTtl, "/t", 5, vec![Acl::open()], Some(2_500));
+    bench.write(ALICE, &ttl).unwrap();
+    for path in ["/c", "/t"] {
+        assert_eq!(bench.stat(path).ephemeral_owner, SessionId(0));
+    }
+    let removable = |bench: &Bench, max_never_used_ms: i64| {
+        let paths = bench.state.removable(bench.now_ms, max_never_used_ms, 10);
+        paths.iter().map(|path| path.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(removable(&bench, 0), [""; 0]);
+    assert_eq!(removable(&bench, 999), ["/c"]);
+    bench.create("/c/child").unwrap();
+    assert_eq!(bench.sweep("/c"), Err(ErrorCode::NotEmpty));
+    bench.delete("/c/child", -1).unwrap();
+    assert_eq!(removable(&bench, 0), ["/c", "/t"]);
+    bench.set("/t", "again").unwrap();
+    assert_eq!(removable(&bench, 0), ["/c"]);
+    assert_eq!(bench.sweep("/t"), Err(ErrorCode::BadVersion));
+    assert_eq!(bench.sweep("/c"), Ok(Reply::Empty));
+    assert_eq!(bench.sweep("/c"), Err(ErrorCode::NoNode));
+    assert_eq!(bench.sweep("/t"), Ok(Reply::Empty));
+    bench.create("/plain").unwrap();
+    assert_eq!(bench.sweep("/plain"), Err(ErrorCode::BadArguments));
+    let mut body = BytesMut::new();
+    crate::proto::jute::Encode::write_text(&mut body, "/plain");
+    let from_client = bench.raw(origin(ALICE), ALICE, OpCode::DeleteContainer, body.freeze());
+    assert_eq!(from_client, Err(ErrorCode::Unimplemented));
+}
+
+#[test]
+fn ttls_need_their_own_op_code_a_right_length_and_to_be_enabled() {
+    let mut bench = Bench::new();
+    let mut result = |op: OpCode, flags: i32, ttl_ms: Option<i64>| {
+        let write = create_as(op, "/t", flags, vec![Acl::open()], ttl_ms);
+        bench.write(ALICE, &write).map(|_| ())
+    };
+    for (op, flags, ttl_ms) in [
+        (OpCode::Create, 5, None),
+        (OpCode::CreateTtl, 0, Some(1000)),
+        (OpCode::CreateTtl, 0, Some(-1)),
+        (OpCode::CreateTtl, 5, Some(0)),
+        (OpCode::CreateTtl, 5, Some(-1)),
+        (OpCode::CreateTtl, 6, Some(0x100_0000_0000)),
+    ] {
+        assert_eq!(
+            result(op, flags, ttl_ms),
+            Err(ErrorCode::BadArguments),
+            "{op:?} {flags} {ttl_ms:?}"
+        );
+    }
+    assert_eq!(result(OpCode::CreateTtl, 6, Some(0xff_ffff_ffff)), Ok(()));
+    bench.rules = Rules(0);
+    let ttl = create_as(OpCode::CreateTtl, "no-slash", 5, vec![], Some(0));
+    assert_eq!(bench.write(ALICE, &ttl), Err(ErrorCode::Unimplemented));
+}
+
+#[test]
+fn quotas_count_what_is_below_and_hard_ones_refuse() {
+    let mut bench = Bench::new();
+    bench.rules = RULES.with(Rules::ENFORCE_QUOTA, true);
+    for path in ["/q", "/q/a", "/zookeeper/quota/q"] {
+        bench.create(path).unwrap();
+    }
+    let limits = "/zookeeper/quota/q/zookeeper_limits";
+    let stats = "/zookeeper/quota/q/zookeeper_stats";
+    bench.create(limits).unwrap();
+    bench.create(stats).unwrap();
+    assert_eq!(bench.data(stats).as_deref(), Some("count=2,bytes=8"));
+    let stat_before = bench.stat(stats);
+    bench
+        .set(limits, "count=-1,bytes=-1=;byteHardLimit=13;countHardLimit=3")
+        .unwrap();
+    bench.create("/q/b").unwrap();
+    assert_eq!(bench.changes.iter().map(told).collect::<Vec<_>>(), ["created /q/b"]);
+    assert_eq!(bench.data(stats).as_deref(), Some("count=3,bytes=12"));
+    assert_eq!(
+        (stat_before.version, stat_before.mzxid),
+        (bench.stat(stats).version, bench.stat(stats).mzxid)
+    );
+    assert_eq!(bench.create("/q/c"), Err(ErrorCode::QuotaExceeded));
+    // The quota is looked at before the version.
+    assert_eq!(
+        bench.write(ALICE, &set("/q/b", "longer", 7)),
+        Err(ErrorCode::QuotaExceeded)
+    );
+    bench.set("/q/b", "12345").unwrap();
+    bench.delete("/q/a", -1).unwrap();
+    assert_eq!(bench.data(stats).as_deref(), Some("count=2,bytes=9"));
+    bench.rules = RULES;
+    bench.create("/q/c").unwrap();
+    bench.set("/q/c", "far beyond the limit").unwrap();
+    bench.delete(limits, -1).unwrap();
+    bench.create("/q/d").unwrap();
+    assert_eq!(bench.data(stats).as_deref(), Some("count=3,bytes=29"));
+}
+
+#[test]
+fn hashes_are_masked_for_those_who_may_not_administer() {
+    // Trap 31.
+    let mut bench = Bench::new();
+    let list = vec![
+        entry(Permissions::ALL, "digest", "alice:hash"),
+        entry(Permissions::READ, "world", "anyone"),
+    ];
+    bench
+        .write(ALICE, &create_as(OpCode::Create, "/a", 0, list.clone(), None))
+        .unwrap();
+    let query = Query::GetAcl(PathOnly { path: "/a".into() });
+    let seen = |bench: &Bench| {
+        let body = bench.query(&query).unwrap();
+        Acl::decode_list(&mut Decoder::new(&body)).unwrap().unwrap()
+    };
+    let masked = vec![entry(Permissions::ALL, "digest", "alice:x"), list[1].clone()];
+    assert_eq!(seen(&bench), masked);
+    bench.caller.push(Identity::new("digest", "alice:hash"));
+    assert_eq!(seen(&bench), list);
+    let take = Write::SetAcl(SetAclRequest {
+        path: "/a".into(),
+        acl: Some(vec![entry(Permissions::ADMIN, "auth", "")]),
+        version: 0,
+    });
+    assert!(matches!(bench.write(ALICE, &take), Ok(Reply::Stat(stat)) if stat.aversion == 1));
+    assert_eq!(bench.write(ALICE, &take), Err(ErrorCode::BadVersion));
+    assert_eq!(bench.query(&Query::GetData(read("/a"))), Err(ErrorCode::NoAuth));
+    bench.caller.clear();
+    assert_eq!(bench.query(&query), Err(ErrorCode::NoAuth));
+    assert_eq!(bench.query(&Query::Exists(read("/a"))), Err(ErrorCode::NoAuth));
+}
+
+#[test]
+fn reads_take_paths_as_they_come() {
+    let mut bench = Bench::new();
+    bench.create("/a").unwrap();
+    bench.create("/a/b").unwrap();
+    bench.made("/e", 1);
+    let numbers = |bench: &Bench, path: &str| {
+        let query = Query::GetAllChildrenNumber(PathOnly { path: path.into() });
+        bench.query(&query).map(|body| Decoder::new(&body).int().unwrap())
+    };
+    // Trap 33: descendants, not children.
+    assert_eq!(numbers(&bench, "/"), Ok(6));
+    assert_eq!(numbers(&bench, "/a"), Ok(1));
+    assert_eq!(numbers(&bench, "/nothing"), Err(ErrorCode::NoNode));
+    assert_eq!(
+        bench.query(&Query::GetData(read(""))),
+        bench.query(&Query::GetData(read("/")))
+    );
+    assert_eq!(bench.query(&Query::GetData(read("/a/"))), Err(ErrorCode::NoNode));
+    assert_eq!(bench.query(&Query::GetData(read("/a\0"))), Err(ErrorCode::NoNode));
+    assert_eq!(bench.query(&Query::Exists(read("/a\0"))), Err(ErrorCode::BadArguments));
+    assert_eq!(bench.children("/"), ["a", "e", "zookeeper"]);
+    // Trap 32: a prefix is the beginning of a string.
+    for (prefix, found) in [("", 1), ("/", 1), (" ", 1), ("/e", 1), ("/ex", 0), ("e", 0)] {
+        let query = Query::GetEphemerals(PathOnly { path: prefix.into() });
+        let body = bench.query(&query).unwrap();
+        assert_eq!(Decoder::new(&body).int(), Ok(found), "{prefix:?}");
+    }
+}
+
+#[test]
+fn each_read_of_a_multi_read_is_answered_for_itself() {
+    let mut bench = Bench::new();
+    bench.create("/a").unwrap();
+    let query = Query::MultiRead(MultiReadRequest {
+        operations: vec![
+            ReadOperation::GetData(read("/a")),
+            ReadOperation::GetData(read("/nothing")),
+            ReadOperation::GetChildren(read("/a")),
+        ],
+    });
+    let body = bench.query(&query).unwrap();
+    let mut decoder = Decoder::new(&body);
+    let mut header = || {
+        let header = crate::proto::multi::MultiHeader::decode(&mut decoder).unwrap();
+        let rest = match header.op {
+            4 => {
+                decoder.buffer().unwrap();
+                Stat::decode(&mut decoder).unwrap().data_length
+            }
+            8 => decoder.int().unwrap(),
+            _ if header.done => 0,
+            _ => decoder.int().unwrap(),
+        };
+        (header.op, header.done, header.error, rest)
+    };
+    assert_eq!(header(), (4, false, 0, 4));
+    assert_eq!(header(), (-1, false, -101, -101));
+    assert_eq!(header(), (8, false, 0, 0));
+    assert_eq!(header(), (-1, true, -1, 0));
+}
+
+#[test]
+fn reconfig_answers_as_a_standalone_server() {
+    let mut bench = Bench::new();
+    let request = Write::Reconfig(ReconfigRequest {
+        joining: None,
+        leaving: None,
+        members: None,
+        config_version: -1,
+    });
+    assert_eq!(bench.write(ALICE, &request), Err(ErrorCode::ReconfigDisabled));
+    bench.rules = RULES.with(Rules::RECONFIG, true);
+    assert_eq!(bench.write(ALICE, &request), Err(ErrorCode::Unimplemented));
+}
+
+#[test]
+fn a_body_that_cannot_be_read_takes_a_zxid_and_nothing_else() {
+    let mut bench = Bench::new();
+    let zxid = bench.state.zxid();
+    let digest = bench.state.digest();
+    let result = bench.raw(
+        origin(ALICE),
+        ALICE,
+        OpCode::Create,
+        Bytes::from_static(&[0, 0, 0, 9, b'/']),
+    );
+    assert_eq!(result, Err(ErrorCode::MarshallingError));
+    assert_eq!((bench.state.zxid(), bench.state.digest()), (zxid.next(), digest));
+    assert_eq!(
+        bench.raw(origin(ALICE), ALICE, OpCode::Ping, Bytes::new()),
+        Err(ErrorCode::Unimplemented)
+    );
+}
+
+#[test]
+fn a_checkpoint_holds_each_change_once() {
+    let mut bench = Bench::new();
+    bench.create("/a").unwrap();
+    _ = bench.state.take_dirty();
+    for number in 0..100 {
+        bench.set("/a", &number.to_string()).unwrap();
+        bench.create("/a/b").unwrap();
+        bench.delete("/a/b", -1).unwrap();
+    }
+    let records = bench.state.take_dirty().records;
+    let [Record::Node { name, data, .. }] = &records[..] else {
+        panic!("one record: {records:?}")
+    };
+    assert_eq!(
+        (name.as_str(), data),
+        ("a", &DataRecord::Set(Some(Bytes::from_static(b"99"))))
+    );
+    bench.create("/a/b").unwrap();
+    let records = bench.state.take_dirty().records;
+    let kept = |record: &&Record| {
+        matches!(
+            record,
+            Record::Node {
+                data: DataRecord::Kept,
+                ..
+            }
+        )
+    };
+    assert_eq!(
+        (records.len(), records.iter().filter(kept).count()),
+        (2, 1),
+        "{records:?}"
+    );
+    bench.delete("/a/b", -1).unwrap();
+    bench.close(BOB).unwrap();
+    let records = bench.state.take_dirty().records;
+    assert!(
+        matches!(&records[0], Record::NodeRemoved { parent, name } if parent.as_str() == "/a" && name.as_str() == "b")
+    );
+    assert!(records.contains(&Record::SessionRemoved(BOB)));
+    assert_eq!((bench.state.dirty_len(), bench.state.dirty_bytes()), (0, 0));
+}
+
+#[test]
+fn records_that_do_not_fit_together_are_refused() {
+    let record = |acl: u32, owner: i64| NodeRecord {
+        stat: StoredStat {
+            acl: AclId(acl),
+            owner,
+            ..StoredStat::default()
+        },
+        data: None,
+    };
+    let rooted = || {
+        let mut loader = State::loader();
+        loader.node(b"", b"", record(0, 0)).unwrap();
+        loader
+    };
+    assert_eq!(State::loader().finish(Zxid(1), 0).err(), Some(LoadError::NoRoot));
+    assert!(matches!(
+        State::loader().node(b"/", b"a", record(0, 0)),
+        Err(LoadError::NoParent(_))
+    ));
+    assert!(matches!(
+        rooted().node(b"/no", b"a", record(0, 0)),
+        Err(LoadError::NoParent(_))
+    ));
+    assert!(matches!(
+        rooted().node(b"/", b"a", record(3, 0)),
+        Err(LoadError::NoAcl { .. })
+    ));
+    assert!(matches!(
+        rooted().node(b"/", b"a", record(0, 5)),
+        Err(LoadError::NoSession { .. })
+    ));
+    assert!(matches!(
+        rooted().node(b"/", b"", record(0, 0)),
+        Err(LoadError::BadName(_))
+    ));
+    assert!(matches!(rooted().finish(Zxid(1), 7), Err(LoadError::Digest { .. })));
+    let mut loader = rooted();
+    loader.node(b"/", b"a", record(0, 0)).unwrap();
+    assert!(matches!(
+        loader.node(b"/", b"a", record(0, 0)),
+        Err(LoadError::BadName(_))
+    ));
+}
