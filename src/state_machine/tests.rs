@@ -343,7 +343,7 @@ fn errors_come_in_apaches_order() {
     // Traps 26, 27, 28: which of several errors a client sees.
     let mut bench = Bench::new();
     let closed = vec![entry(Permissions::READ, "world", "anyone")];
-    let locked = create_as(OpCode::Create, "/locked", 0, closed.clone(), None);
+    let locked = create_as(OpCode::Create, "/locked", 0, closed, None);
     bench.write(ALICE, &locked).unwrap();
     bench.made("/ephemeral", 1);
     bench.made("/parent", 0);
