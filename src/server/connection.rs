@@ -266,12 +266,18 @@ impl Conversation for Connection {
             return Flow::Abort;
         }
         let surroundings = self.shared.surroundings();
-        for _ in 0..TURNS {
+        let mut turns = 0..TURNS;
+        // Answers make room for more requests; when neither moves, it is the turn of others.
+        while turns.next().is_some() {
             let intake = self.receive(received, &surroundings);
             self.hand_on(intake);
             if !self.answer(&surroundings) {
                 break;
             }
+        }
+        if turns.is_empty() {
+            // There is more to do than one call should: come back at once, behind the others.
+            self.wake_up();
         }
         let mut pipeline = self.pipeline.lock();
         if output.is_empty() {
@@ -283,10 +289,6 @@ impl Conversation for Connection {
             }
         }
         pipeline.check_outbound(&surroundings);
-        if pipeline.has_answerable() {
-            // There is more to do than one call should: come back at once, behind the others.
-            self.wake_up();
-        }
         pipeline.flow(&surroundings)
     }
 

@@ -124,7 +124,8 @@ impl Pipeline {
     /// Whether the socket is to be read.
     pub(super) fn flow(&self, surroundings: &Surroundings<'_>) -> Flow {
         match self.phase {
-            Phase::Closing(_) => Flow::Close,
+            Phase::Closing(_) if self.outbound.is_empty() => Flow::Close,
+            Phase::Closing(_) => Flow::Pause,
             Phase::Opening(_) => Flow::Pause,
             Phase::Handshake => Flow::Read,
             Phase::Open if self.is_full(surroundings) => Flow::Pause,
