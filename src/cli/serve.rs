@@ -3,10 +3,10 @@
 use crate::config::{self, Base, Config, ConfigError, Membership, Severity, Sources};
 use crate::net::{self, ListenError};
 use crate::server::authentication::DigestAlgorithm;
-use crate::server::no_tree::TreeOptions;
 use crate::server::{CheckpointSchedule, ContainerSchedule, Failure, Options, Server, Settings, Syncing, Words};
 use crate::state_machine::{Rules, ServerId};
 use crate::storage::log::LogOptions;
+use crate::storage::tree::TreeOptions;
 use crate::watch::WatchLimits;
 use clap::Args;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -240,12 +240,13 @@ fn options(config: &Config) -> Options {
             force: config.storage.force_sync,
             warn_after: Duration::from_millis(config.storage.fsync_warning_ms.into()),
         },
+        tree: TreeOptions::new(rand::random()),
         checkpoints: CheckpointSchedule {
             interval_ms: 250,
             records: 8192,
             bytes: 8 << 20,
             persist_interval_ms: 5000,
-            tree: TreeOptions::default(),
+            persist_records: 500_000,
         },
         containers: ContainerSchedule {
             check_interval_ms: config.tree.container_check_interval_ms.into(),

@@ -12,11 +12,14 @@
 use super::applier::Applier;
 use super::inbox::Inbox;
 use super::shared::{DriverInput, Shared};
-use super::{ApplierInput, Failure, Loaded};
-use crate::server::no_tree::{TreeOptions, TreeStore};
-use crate::state_machine::{Checkpoint, State};
+use super::store::StoreInput;
+use super::{ApplierInput, Failure};
+use crate::storage::log::LogPoint;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Commands that fail change no record; so many entries are enough for a checkpoint without any, so that the log can be cut.
+const INDEX_LAG: u64 = 10_000;
 
 /// When the tree on disk follows.
 #[derive(Clone, Copy, Debug)]
@@ -29,18 +32,8 @@ pub struct CheckpointSchedule {
     pub bytes: u64,
     /// Time between two points that are made durable, ms.
     pub persist_interval_ms: u64,
-    /// How the keyspace is kept.
-    pub tree: TreeOptions,
-}
-
-/// What the store's thread is told.
-pub(super) enum StoreInput {
-    Checkpoint {
-        checkpoint: Checkpoint,
-        index: u64,
-        term: u64,
-    },
-    Stop,
+    /// So many records are made durable without waiting for that: the log in memory waits for it too.
+    pub persist_records: usize,
 }
 
 /// The applier with its surroundings, on its thread.
@@ -50,6 +43,8 @@ pub(super) struct Checkpointer {
     store: Arc<Inbox<StoreInput>>,
     schedule: CheckpointSchedule,
     last_us: u64,
+    /// Up to where the last checkpoint went.
+    checkpointed: u64,
     /// The term in which this server leads, if it does.
     leads_in: Option<u64>,
 }
@@ -67,6 +62,7 @@ impl Checkpointer {
             store,
             schedule,
             last_us: 0,
+            checkpointed: 0,
             leads_in: None,
         }
     }
@@ -115,40 +111,13 @@ impl Checkpointer {
         if due || stop {
             let checkpoint = self.shared.state.write().take_dirty();
             self.last_us = now_us;
-            if !checkpoint.records.is_empty() || stop {
+            let far = index >= self.checkpointed + INDEX_LAG;
+            if !checkpoint.records.is_empty() || far || stop {
+                self.checkpointed = index;
                 self.store.push(StoreInput::Checkpoint {
                     checkpoint,
-                    index,
-                    term,
+                    applied: LogPoint { index, term },
                 });
-            }
-        }
-    }
-}
-
-/// The state that is stored.
-pub(super) fn load(_tree: &TreeStore) -> Result<Loaded, Failure> {
-    Ok(Loaded {
-        state: State::new(),
-        index: 0,
-        term: 0,
-        membership: None,
-    })
-}
-
-/// Writes checkpoints until it is told to stop.
-pub(super) fn store(
-    _shared: &Shared,
-    inbox: &Inbox<StoreInput>,
-    _tree: TreeStore,
-    _schedule: CheckpointSchedule,
-) -> Result<(), Failure> {
-    let mut inputs = Vec::new();
-    loop {
-        inbox.take(&mut inputs, Duration::from_secs(5));
-        for input in inputs.drain(..) {
-            if matches!(input, StoreInput::Stop) {
-                return Ok(());
             }
         }
     }

@@ -28,13 +28,13 @@ mod inbox;
 mod local;
 mod log_writer;
 mod logging;
-pub mod no_tree;
 mod numbers;
 mod pending;
 mod pipeline;
 pub mod settings;
 pub mod shared;
 pub mod statistics;
+mod store;
 
 pub use checkpointer::CheckpointSchedule;
 pub use connection::{Connection, ConnectionView};
@@ -48,15 +48,15 @@ pub use statistics::{Latency, Statistics};
 use crate::net;
 use crate::proto::Zxid;
 use crate::replica::{self, PassedBarriers, Replica, ReplicaError, ReplicaOptions};
-use crate::server::no_tree::{TreeError, TreeStore};
 use crate::state_machine::{Rules, State};
-use crate::storage::log::{LogError, LogOptions, SegmentLog};
+use crate::storage::log::{LogError, LogOptions, LogPoint, SegmentLog};
+use crate::storage::tree::{TreeError, TreeOptions, TreeStore};
 use crate::watch::{WatchLimits, Watches};
 use applier::{Applier, Unappliable};
 use checkpointer::Checkpointer;
 use driver::Driver;
 use inbox::Inbox;
-use raft::prelude::Entry;
+use raft::prelude::{ConfState, Entry};
 use shared::{DriverInput, SessionNews};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -143,7 +143,9 @@ pub struct Options {
     pub log: LogOptions,
     /// How appends are made durable.
     pub syncing: Syncing,
-    /// How the tree is kept.
+    /// How the tree's keyspace is kept.
+    pub tree: TreeOptions,
+    /// When the tree on disk follows.
     pub checkpoints: CheckpointSchedule,
     /// How containers are removed.
     pub containers: ContainerSchedule,
@@ -162,19 +164,19 @@ pub struct Server {
 impl Server {
     /// Loads what is on disk, replays the log's tail and leads. Clients are let in by [`Server::accept`].
     pub fn start(options: Options) -> Result<Server, Failure> {
-        let tree = TreeStore::open(&options.tree_directory, options.checkpoints.tree)?;
-        let loaded = checkpointer::load(&tree)?;
+        let mut tree = TreeStore::open(&options.tree_directory, options.tree)?;
+        let loaded = store::load(&mut tree)?;
         let files = crate::storage::file::DiskFiles::shared();
         let (log, recovered) = SegmentLog::open(files, &options.log_directory, options.log)?;
         tracing::info!(
             zxid = %loaded.state.zxid(),
             znodes = loaded.state.counts().znodes,
-            replaying = (recovered.base.index + recovered.entries.len() as u64).saturating_sub(loaded.index),
+            replaying = (recovered.base.index + recovered.entries.len() as u64).saturating_sub(loaded.applied.index),
             "the stored tree is loaded"
         );
-        if recovered.base.index > loaded.index {
+        if recovered.base.index > loaded.applied.index {
             return Err(Failure::Gap {
-                tree_ends: loaded.index,
+                tree_ends: loaded.applied.index,
                 log_begins: recovered.base.index,
             });
         }
@@ -190,6 +192,11 @@ impl Server {
             let words = (options.words)(weak.clone());
             Shared::new(options.settings, loaded.state, Watches::new(options.watches), words)
         });
+        let bootstrap = ConfState {
+            voters: vec![shared.settings.server.0],
+            ..ConfState::default()
+        };
+        let membership = loaded.membership.unwrap_or(bootstrap);
         let replica = Replica::new(
             ReplicaOptions {
                 server: shared.settings.server,
@@ -201,21 +208,22 @@ impl Server {
                 truncated: (recovered.base.index, recovered.base.term),
                 entries: recovered.entries,
                 hard_state: recovered.hard_state,
-                membership: loaded.membership,
-                applied_index: loaded.index,
+                membership: Some(membership.clone()),
+                applied_index: loaded.applied.index,
             },
             &logging::slog_to_tracing(),
         )?;
         shared.driver.push(DriverInput::Applied {
-            index: loaded.index,
+            index: loaded.applied.index,
             sessions,
         });
-        let applier = Applier::new(shared.clone(), loaded.index, loaded.term);
+        let applier = Applier::new(shared.clone(), loaded.applied.index, loaded.applied.term);
         let parts = Parts {
             log,
             replica,
             applier,
             tree,
+            membership,
         };
         Server::spawn(shared, parts, options.syncing, options.checkpoints, options.containers)
     }
@@ -261,10 +269,10 @@ impl Server {
         )?;
         let checkpointer = Checkpointer::new(shared.clone(), parts.applier, store_inbox.clone(), checkpoints);
         spawn("applier", Box::new(move || checkpointer.run(&applier_inbox)))?;
-        let (of_shared, tree) = (shared.clone(), parts.tree);
+        let (of_shared, tree, membership) = (shared.clone(), parts.tree, parts.membership);
         spawn(
             "store",
-            Box::new(move || checkpointer::store(&of_shared, &store_inbox, tree, checkpoints)),
+            Box::new(move || store::run(&of_shared, &store_inbox, tree, &membership, checkpoints)),
         )?;
         Ok(Server {
             shared,
@@ -337,14 +345,14 @@ struct Parts {
     replica: Replica,
     applier: Applier,
     tree: TreeStore,
+    membership: ConfState,
 }
 
 /// The state as it was loaded, and the entry that it ends with.
 struct Loaded {
     state: State,
-    index: u64,
-    term: u64,
-    membership: Option<raft::prelude::ConfState>,
+    applied: LogPoint,
+    membership: Option<ConfState>,
 }
 
 async fn join(threads: Vec<(&'static str, JoinHandle<()>)>) {

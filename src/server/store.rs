@@ -1,0 +1,258 @@
+//! The store's thread: checkpoints go into the tree on disk; and its reading back at a start.
+//!
+//! Here the state's records and those of the keyspace meet: what is typed in `state_machine` (identities, rights, owners)
+//! is opaque bytes in `storage`.
+
+use super::checkpointer::CheckpointSchedule;
+use super::inbox::Inbox;
+use super::shared::{DriverInput, Shared};
+use super::{Failure, Loaded};
+use crate::proto::{Acl, Decoder, Malformed, SessionId, Zxid};
+use crate::state_machine::{
+    AclId, Checkpoint, ConnectionId, DataRecord, LoadError, Loader, NodeRecord, Origin, Record, ServerId, Session,
+    State, StoredStat,
+};
+use crate::storage::log::LogPoint;
+use crate::storage::tree::{CheckpointBatch, DataChange, LoadVisitor, Meta, NodeStat, SessionRecord, TreeStore};
+use bytes::{BufMut, Bytes, BytesMut};
+use protobuf::Message as _;
+use raft::prelude::ConfState;
+use std::time::Duration;
+
+/// What the store's thread is told.
+pub(super) enum StoreInput {
+    /// Write this: it leads to the entry `applied`.
+    Checkpoint { checkpoint: Checkpoint, applied: LogPoint },
+    /// Make everything durable and end.
+    Stop,
+}
+
+/// Why a stored record cannot be taken.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("a list of rights or a session's owner cannot be read: {0}")]
+    Malformed(#[from] Malformed),
+}
+
+/// Reads the stored state; a store that was never written gives a fresh one.
+pub(super) fn load(tree: &mut TreeStore) -> Result<Loaded, Failure> {
+    let Some(meta) = tree.committed().cloned() else {
+        return Ok(Loaded {
+            state: State::new(),
+            applied: LogPoint::default(),
+            membership: None,
+        });
+    };
+    let mut visitor = Visitor {
+        loader: State::loader(),
+    };
+    let summary = tree.load(&mut visitor)?;
+    let state = visitor.loader.finish(Zxid(meta.zxid), meta.digest)?;
+    tracing::debug!(?summary, "the stored tree was read");
+    let membership = ConfState::parse_from_bytes(&meta.membership)
+        .ok()
+        .filter(|known| !known.voters.is_empty());
+    Ok(Loaded {
+        state,
+        applied: meta.applied,
+        membership,
+    })
+}
+
+/// Writes checkpoints until it is told to stop, and makes a point durable every now and then.
+pub(super) fn run(
+    shared: &Shared,
+    inbox: &Inbox<StoreInput>,
+    mut tree: TreeStore,
+    membership: &ConfState,
+    schedule: CheckpointSchedule,
+) -> Result<(), Failure> {
+    let membership: Bytes = membership.write_to_bytes().unwrap_or_default().into();
+    let mut inputs = Vec::new();
+    let mut last_persist_us = shared.clock.now_us();
+    let mut written = 0;
+    loop {
+        inbox.take(&mut inputs, Duration::from_millis(schedule.persist_interval_ms));
+        let mut stop = false;
+        for input in inputs.drain(..) {
+            match input {
+                StoreInput::Checkpoint { checkpoint, applied } => {
+                    written += checkpoint.records.len() + 1;
+                    commit(&mut tree, checkpoint, applied, &membership)?;
+                }
+                StoreInput::Stop => stop = true,
+            }
+        }
+        let now_us = shared.clock.now_us();
+        let due = now_us.saturating_sub(last_persist_us) >= schedule.persist_interval_ms * 1000;
+        if written > 0 && (due || written >= schedule.persist_records || stop) {
+            written = 0;
+            last_persist_us = now_us;
+            if let Some(meta) = tree.persist()? {
+                shared.driver.push(DriverInput::Durable {
+                    index: meta.applied.index,
+                });
+            }
+        }
+        if stop {
+            return Ok(());
+        }
+    }
+}
+
+fn commit(tree: &mut TreeStore, checkpoint: Checkpoint, applied: LogPoint, membership: &Bytes) -> Result<(), Failure> {
+    let mut batch = tree.batch()?;
+    for record in &checkpoint.records {
+        put(&mut batch, record)?;
+    }
+    batch.commit(Meta {
+        applied,
+        zxid: checkpoint.zxid.0,
+        digest: checkpoint.digest,
+        membership: membership.clone(),
+        extension: Bytes::new(),
+    })?;
+    Ok(())
+}
+
+fn put(batch: &mut CheckpointBatch<'_>, record: &Record) -> Result<(), Failure> {
+    match record {
+        Record::Node {
+            parent,
+            name,
+            stat,
+            data,
+        } => {
+            let data = match data {
+                DataRecord::Kept => DataChange::Keep,
+                DataRecord::Set(data) => DataChange::Set(data.as_deref()),
+            };
+            batch.put_node(parent.bytes(), name.bytes(), &to_stored(stat), data)?;
+        }
+        Record::NodeRemoved { parent, name } => batch.remove_node(parent.bytes(), name.bytes())?,
+        Record::Session(session) => batch.put_session(&SessionRecord {
+            id: session.id.0,
+            timeout_ms: session.timeout_ms,
+            password: session.password,
+            owner: encode_origin(session.owner),
+        }),
+        Record::SessionRemoved(session) => batch.remove_session(session.0),
+        Record::Acl(id, acl) => {
+            let mut entries = BytesMut::new();
+            Acl::encode_list(Some(acl.entries()), &mut entries);
+            batch.put_acl(id.0, &entries);
+        }
+        Record::AclRemoved(id) => batch.remove_acl(id.0),
+    }
+    Ok(())
+}
+
+/// Hands the records of the keyspace to the state's loader.
+struct Visitor {
+    loader: Loader,
+}
+
+impl LoadVisitor for Visitor {
+    type Error = Refused;
+
+    fn acl(&mut self, id: u32, entries: &[u8]) -> Result<(), Refused> {
+        let bytes = Bytes::copy_from_slice(entries);
+        let list = Acl::decode_list(&mut Decoder::new(&bytes))?.ok_or(Malformed::UnexpectedNull)?;
+        Ok(self.loader.acl(AclId(id), &list)?)
+    }
+
+    fn session(&mut self, session: SessionRecord) -> Result<(), Refused> {
+        Ok(self.loader.session(Session {
+            id: SessionId(session.id),
+            timeout_ms: session.timeout_ms,
+            password: session.password,
+            owner: decode_origin(&session.owner)?,
+        })?)
+    }
+
+    fn node(&mut self, parent: &[u8], name: &[u8], stat: NodeStat, data: Option<Bytes>) -> Result<(), Refused> {
+        Ok(self.loader.node(
+            parent,
+            name,
+            NodeRecord {
+                stat: from_stored(&stat),
+                data,
+            },
+        )?)
+    }
+}
+
+fn to_stored(stat: &StoredStat) -> NodeStat {
+    NodeStat {
+        czxid: stat.czxid.0,
+        mzxid: stat.mzxid.0,
+        pzxid: stat.pzxid.0,
+        ctime_ms: stat.ctime,
+        mtime_ms: stat.mtime,
+        owner: stat.owner,
+        version: stat.version,
+        creates: stat.creates,
+        aversion: stat.aversion,
+        acl_id: stat.acl.0,
+    }
+}
+
+fn from_stored(stat: &NodeStat) -> StoredStat {
+    StoredStat {
+        czxid: Zxid(stat.czxid),
+        mzxid: Zxid(stat.mzxid),
+        pzxid: Zxid(stat.pzxid),
+        ctime: stat.ctime_ms,
+        mtime: stat.mtime_ms,
+        owner: stat.owner,
+        version: stat.version,
+        creates: stat.creates,
+        aversion: stat.aversion,
+        acl: AclId(stat.acl_id),
+    }
+}
+
+/// server:8 connection:8
+fn encode_origin(origin: Origin) -> Bytes {
+    let mut out = BytesMut::with_capacity(16);
+    out.put_u64(origin.server.0);
+    out.put_u64(origin.connection.0);
+    out.freeze()
+}
+
+fn decode_origin(bytes: &Bytes) -> Result<Origin, Malformed> {
+    let mut decoder = Decoder::new(bytes);
+    Ok(Origin {
+        server: ServerId(decoder.long()?.cast_unsigned()),
+        connection: ConnectionId(decoder.long()?.cast_unsigned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_and_an_owner_survive_the_disk() {
+        let stat = StoredStat {
+            czxid: Zxid(1),
+            mzxid: Zxid(2),
+            pzxid: Zxid(3),
+            ctime: 4,
+            mtime: 5,
+            owner: -6,
+            version: 7,
+            creates: 8,
+            aversion: 9,
+            acl: AclId(10),
+        };
+        assert_eq!(from_stored(&to_stored(&stat)), stat);
+        let origin = Origin {
+            server: ServerId(3),
+            connection: ConnectionId(u64::MAX),
+        };
+        assert_eq!(decode_origin(&encode_origin(origin)), Ok(origin));
+    }
+}
