@@ -167,6 +167,13 @@ impl MemoryFiles {
         })))
     }
 
+    /// The contents of a file.
+    pub(crate) fn contents(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.0.lock();
+        let inode = *state.names.get(path)?;
+        Some(state.inodes[inode].current.clone())
+    }
+
     /// Changes a file behind everyone's back, durably.
     pub(crate) fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.0.lock();
