@@ -46,10 +46,6 @@ enum ServeError {
          Leave one server.N line, or none, to run this server alone."
     )]
     Ensemble(usize),
-    #[error(
-        "the setting {0} is not available in this version yet, and cannot be left out without harm: remove it to start"
-    )]
-    NotAvailable(&'static str),
     #[error("no clientPort is set: clients could not connect")]
     NoClientPort,
     #[error("cannot resolve {0}: {1}")]
@@ -65,11 +61,9 @@ enum ServeError {
 impl ServeError {
     fn exit_code(&self) -> u8 {
         match self {
-            ServeError::Unreadable(..)
-            | ServeError::Config(_)
-            | ServeError::Ensemble(_)
-            | ServeError::NotAvailable(_)
-            | ServeError::NoClientPort => INVALID_INVOCATION,
+            ServeError::Unreadable(..) | ServeError::Config(_) | ServeError::Ensemble(_) | ServeError::NoClientPort => {
+                INVALID_INVOCATION
+            }
             _ => UNEXPECTED,
         }
     }
@@ -156,7 +150,7 @@ fn check_available(config: &Config) -> Result<(), ServeError> {
         return Err(ServeError::Ensemble(ensemble.servers.len()));
     }
     if config.listeners.secure_client.is_some() {
-        return Err(ServeError::NotAvailable("secureClientPort"));
+        tracing::warn!("secureClientPort: TLS is not available in this version yet; nothing listens on that port");
     }
     if config.listeners.client.is_none() {
         return Err(ServeError::NoClientPort);
