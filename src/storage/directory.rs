@@ -410,13 +410,16 @@ impl Opening<'_> {
             source,
         };
         replace_file(self.files.as_ref(), directory, IDENTITY, identity.encode().as_bytes()).map_err(failed)?;
-        for above in directory
+        let mut above = directory
             .ancestors()
             .skip(1)
-            .take(2)
-            .filter(|path| !path.as_os_str().is_empty())
-        {
-            self.files.sync_directory(above).map_err(failed)?;
+            .filter(|path| !path.as_os_str().is_empty());
+        if let Some(given) = above.next() {
+            self.files.sync_directory(given).map_err(failed)?;
+        }
+        if let Some(parent) = above.next() {
+            // It matters only if the given directory was created just now, and need not be ours to read.
+            let _ = self.files.sync_directory(parent);
         }
         Ok(())
     }

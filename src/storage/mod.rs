@@ -21,4 +21,5 @@
 pub mod directory;
 pub mod file;
 pub mod log;
+pub mod reconcile;
 pub mod tree;
