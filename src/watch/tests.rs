@@ -17,11 +17,20 @@ fn events(fire: impl FnOnce(&mut dyn FnMut(WatcherId, EventKind, &str))) -> Vec<
     events
 }
 
+type Fire<'a> = &'a dyn Fn(&Watches, &mut dyn FnMut(WatcherId, EventKind, &str));
+
 #[test]
 fn the_table_of_kinds_and_changes_holds() {
     use EventKind::{ChildrenChanged, Created, DataChanged, Deleted};
     // kind and path of the watch; what creating, setting and deleting /a/b tells it
-    let table: &[(WatchKind, &str, &[EventKind], &[EventKind], &[EventKind])] = &[
+    type Row = (
+        WatchKind,
+        &'static str,
+        &'static [EventKind],
+        &'static [EventKind],
+        &'static [EventKind],
+    );
+    let table: &[Row] = &[
         (WatchKind::Data, "/a/b", &[Created], &[DataChanged], &[Deleted]),
         (WatchKind::Child, "/a/b", &[], &[], &[Deleted]),
         (WatchKind::Data, "/a", &[], &[], &[]),
@@ -52,7 +61,7 @@ fn the_table_of_kinds_and_changes_holds() {
         (WatchKind::PersistentRecursive, "/a/b/c", &[], &[], &[]),
     ];
     for (kind, path, created, set, deleted) in table {
-        let told = |fire: &dyn Fn(&Watches, &mut dyn FnMut(WatcherId, EventKind, &str))| {
+        let told = |fire: Fire<'_>| {
             let watches = watches(&[(ME, path, *kind)]);
             events(|deliver| fire(&watches, deliver))
                 .into_iter()

@@ -12,14 +12,14 @@
 //!
 //! `CRASH_ROUNDS` (default 12) says how often it is killed, `CRASH_SEED` which random numbers are drawn; both are printed.
 
+#![allow(unreachable_pub, reason = "the modules of a test program are all its own")]
+
 #[allow(
     dead_code,
     reason = "the client is shared with the differential test, which uses more of it"
 )]
 #[path = "../differential/client.rs"]
 mod client;
-#![allow(unreachable_pub, reason = "the modules of a test program are all its own")]
-
 #[allow(dead_code, reason = "likewise")]
 #[path = "../differential/random.rs"]
 mod random;
