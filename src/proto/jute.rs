@@ -173,6 +173,20 @@ impl<'a> Decoder<'a> {
         self.nullable_text()?.ok_or(Malformed::UnexpectedNull)
     }
 
+    /// Whether the next value is a null buffer, string or vector. Reads nothing.
+    pub(super) fn is_null(&self) -> bool {
+        self.rest.starts_with(&(-1_i32).to_be_bytes())
+    }
+
+    /// A string for which null is as good as empty.
+    pub fn text_or_empty(&mut self) -> Result<Text, Malformed> {
+        let text = self.nullable_text()?;
+        if text.is_none() {
+            self.be_lenient();
+        }
+        Ok(text.unwrap_or(Text::EMPTY))
+    }
+
     /// A vector; `None` is null. `least_bytes` is the smallest size that one element can have: a count that the rest of
     /// the frame cannot hold is refused before anything is allocated.
     pub fn vector<T>(
@@ -291,6 +305,19 @@ mod tests {
         let frame = encoded(|out| out.write_buffer(Some(&[b'/', 0xff])));
         let mut decoder = Decoder::new(&frame);
         assert_eq!(decoder.text().unwrap().as_str(), "/\u{fffd}");
+        assert!(!decoder.is_canonical());
+    }
+
+    #[test]
+    fn null_that_counts_as_empty_text_is_told() {
+        let frame = encoded(|out| {
+            out.write_text("a");
+            out.write_buffer(None);
+        });
+        let mut decoder = Decoder::new(&frame);
+        assert_eq!(decoder.text_or_empty(), Ok(Text::from_static("a")));
+        assert!(decoder.is_canonical() && decoder.is_null());
+        assert_eq!(decoder.text_or_empty(), Ok(Text::EMPTY));
         assert!(!decoder.is_canonical());
     }
 

@@ -117,18 +117,48 @@ fn encode_operation(op: OpCode, out: &mut BytesMut, body: impl FnOnce(&mut Bytes
     body(out);
 }
 
+/// Reads a create of a multi. In there the flags decide what it is, and the op code only what they leave open: a create
+/// with a container's flag makes a container, a createTTL without a TTL's flag is a create without a time to live, and
+/// a TTL's flag in any other create makes the whole multi malformed, as does a null list. Alone, each of these is
+/// something else.
+fn decode_create(op: OpCode, decoder: &mut Decoder<'_>) -> Result<Write, Malformed> {
+    let mut body = CreateRequest::decode(op, decoder)?;
+    if body.acl.is_none() && op != OpCode::CreateTtl {
+        return Err(Malformed::UnexpectedNull);
+    }
+    let mode = CreateMode::from_flags(body.flags);
+    let meant = match mode {
+        None if op != OpCode::CreateTtl => return Err(Malformed::UnknownKind),
+        Some(mode) if mode.is_ttl() && op != OpCode::CreateTtl => return Err(Malformed::UnknownKind),
+        Some(CreateMode::Container) => OpCode::CreateContainer,
+        Some(mode) if op == OpCode::CreateTtl && !mode.is_ttl() => OpCode::Create,
+        // Flags that stand for nothing are refused when it is applied.
+        _ => op,
+    };
+    if meant != op {
+        body.ttl_ms = None;
+        // Neither null nor empty is a valid list.
+        body.acl.get_or_insert_default();
+        decoder.be_lenient();
+    }
+    Ok(Write::Create(meant, body))
+}
+
 impl MultiRequest {
     /// Reads one.
     pub fn decode(decoder: &mut Decoder<'_>) -> Result<MultiRequest, Malformed> {
         let operations = decode_operations(decoder, |op, decoder| {
             Ok(match OpCode::from_wire(op) {
                 Some(op @ (OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl)) => {
-                    let body = CreateRequest::decode(op, decoder)?;
-                    CreateMode::from_flags(body.flags).ok_or(Malformed::UnknownKind)?;
-                    Write::Create(op, body)
+                    decode_create(op, decoder)?
                 }
                 Some(OpCode::Delete) => Write::Delete(PathVersion::decode(decoder)?),
-                Some(OpCode::SetData) => Write::SetData(SetDataRequest::decode(decoder)?),
+                Some(OpCode::SetData) => {
+                    if decoder.is_null() {
+                        return Err(Malformed::UnexpectedNull);
+                    }
+                    Write::SetData(SetDataRequest::decode(decoder)?)
+                }
                 Some(OpCode::Check) => Write::Check(PathVersion::decode(decoder)?),
                 _ => return Err(Malformed::UnknownKind),
             })
@@ -165,5 +195,91 @@ impl MultiReadRequest {
             }
         }
         MultiHeader::END.encode(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn create(op: OpCode, flags: i32, ttl_ms: Option<i64>) -> Write {
+        let body = CreateRequest {
+            path: "/a".into(),
+            data: None,
+            acl: Some(Vec::new()),
+            flags,
+            ttl_ms,
+        };
+        Write::Create(op, body)
+    }
+
+    /// What is read from a multi that has one operation.
+    fn read(operation: Write) -> Result<Write, Malformed> {
+        let mut out = BytesMut::new();
+        MultiRequest {
+            operations: vec![operation],
+        }
+        .encode(&mut out);
+        let frame: Bytes = out.freeze();
+        MultiRequest::decode(&mut Decoder::new(&frame)).map(|mut request| request.operations.remove(0))
+    }
+
+    #[test]
+    fn in_a_multi_the_flags_decide_what_is_created() {
+        let ttl = Some(5);
+        for (op, flags, ttl_ms, meant) in [
+            (OpCode::Create, 3, None, create(OpCode::Create, 3, None)),
+            (OpCode::Create2, 0, None, create(OpCode::Create2, 0, None)),
+            (OpCode::Create, 4, None, create(OpCode::CreateContainer, 4, None)),
+            (
+                OpCode::CreateContainer,
+                0,
+                None,
+                create(OpCode::CreateContainer, 0, None),
+            ),
+            (OpCode::CreateTtl, 5, ttl, create(OpCode::CreateTtl, 5, ttl)),
+            (OpCode::CreateTtl, 0, ttl, create(OpCode::Create, 0, None)),
+            (OpCode::CreateTtl, 4, ttl, create(OpCode::CreateContainer, 4, None)),
+            (OpCode::CreateTtl, 7, ttl, create(OpCode::CreateTtl, 7, ttl)),
+        ] {
+            assert_eq!(read(create(op, flags, ttl_ms)), Ok(meant), "{op:?} with flags {flags}");
+        }
+    }
+
+    #[test]
+    fn a_multi_is_malformed_by_flags_that_its_operation_cannot_have() {
+        for (op, flags) in [
+            (OpCode::Create, 5),
+            (OpCode::Create2, 6),
+            (OpCode::CreateContainer, 5),
+            (OpCode::Create, 7),
+        ] {
+            assert_eq!(
+                read(create(op, flags, None)),
+                Err(Malformed::UnknownKind),
+                "{op:?} with flags {flags}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_multi_is_malformed_by_a_null_path() {
+        let mut out = BytesMut::new();
+        MultiHeader {
+            op: OpCode::SetData.to_wire(),
+            done: false,
+            error: -1,
+        }
+        .encode(&mut out);
+        out.write_buffer(None);
+        out.write_buffer(None);
+        out.write_int(-1);
+        MultiHeader::END.encode(&mut out);
+        let frame = out.freeze();
+        assert_eq!(
+            MultiRequest::decode(&mut Decoder::new(&frame)),
+            Err(Malformed::UnexpectedNull)
+        );
     }
 }

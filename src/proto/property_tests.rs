@@ -3,8 +3,9 @@
 
 use super::multi::{MultiReadRequest, MultiRequest, ReadOperation};
 use super::request::{
-    AddWatchRequest, AuthRequest, CreateRequest, PathKind, PathOnly, PathVersion, PathWatch, Query, ReconfigRequest,
-    RequestHeader, SaslRequest, SetAclRequest, SetDataRequest, SetWatches2Request, SetWatchesRequest, Write,
+    AddWatchRequest, AuthRequest, CreateRequest, PathKind, PathOnly, PathVersion, PathWatch, Prefix, Query,
+    ReconfigRequest, RequestHeader, SaslRequest, SetAclRequest, SetDataRequest, SetWatches2Request, SetWatchesRequest,
+    Write,
 };
 use super::{Acl, ConnectRequest, Decoder, Identity, Malformed, OpCode, Permissions, SessionId, Text, Xid, Zxid};
 use bytes::{Bytes, BytesMut};
@@ -145,6 +146,31 @@ fn create(flags: impl Strategy<Value = i32>) -> impl Strategy<Value = Write> {
     })
 }
 
+/// In a multi the flags decide what is created: those that say something else than the op code are not canonical.
+fn create_in_multi() -> impl Strategy<Value = Write> {
+    let pairs = [0, 1, 2, 3]
+        .into_iter()
+        .flat_map(|flags| CREATES[..3].iter().map(move |op| (*op, flags)))
+        .chain([
+            (OpCode::CreateContainer, 4),
+            (OpCode::CreateTtl, 5),
+            (OpCode::CreateTtl, 6),
+        ])
+        .collect::<Vec<_>>();
+    (select(pairs), create(Just(0))).prop_map(|((op, flags), write)| match write {
+        Write::Create(_, request) => Write::Create(
+            op,
+            CreateRequest {
+                acl: Some(request.acl.unwrap_or_default()),
+                flags,
+                ttl_ms: (op == OpCode::CreateTtl).then_some(5),
+                ..request
+            },
+        ),
+        other => other,
+    })
+}
+
 fn path_version() -> impl Strategy<Value = PathVersion> {
     (text(), any::<i32>()).prop_map(|(path, version)| PathVersion { path, version })
 }
@@ -156,7 +182,7 @@ fn set_data() -> impl Strategy<Value = Write> {
 
 fn write() -> impl Strategy<Value = Write> {
     let operation = prop_oneof![
-        create(0..7_i32),
+        create_in_multi(),
         path_version().prop_map(Write::Delete),
         path_version().prop_map(Write::Check),
         set_data(),
@@ -199,7 +225,7 @@ fn query() -> impl Strategy<Value = Body> {
         path_watch().prop_map(|body| Body::Query(OpCode::GetChildren, Query::GetChildren(body))),
         path_watch().prop_map(|body| Body::Query(OpCode::GetChildren2, Query::GetChildren2(body))),
         only().prop_map(|body| Body::Query(OpCode::GetAcl, Query::GetAcl(body))),
-        only().prop_map(|body| Body::Query(OpCode::GetEphemerals, Query::GetEphemerals(body))),
+        text().prop_map(|path| Body::Query(OpCode::GetEphemerals, Query::GetEphemerals(Prefix { path }))),
         only().prop_map(|body| Body::Query(OpCode::GetAllChildrenNumber, Query::GetAllChildrenNumber(body))),
         vec(read, 0..5).prop_map(|operations| {
             Body::Query(OpCode::MultiRead, Query::MultiRead(MultiReadRequest { operations }))

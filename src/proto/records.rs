@@ -63,11 +63,17 @@ impl Identity {
         }
     }
 
-    /// Reads one.
+    /// Reads one. A scheme that is null is one that nobody knows, like the empty one: the list is refused as an invalid
+    /// one, not as malformed, and its id does not matter.
     pub fn decode(decoder: &mut Decoder<'_>) -> Result<Identity, Malformed> {
+        let is_scheme_null = decoder.is_null();
         Ok(Identity {
-            scheme: decoder.text()?,
-            id: decoder.text()?,
+            scheme: decoder.text_or_empty()?,
+            id: if is_scheme_null {
+                decoder.text_or_empty()?
+            } else {
+                decoder.text()?
+            },
         })
     }
 

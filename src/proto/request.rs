@@ -214,6 +214,7 @@ macro_rules! bodies {
         )*
     };
     (@type text) => { Text };
+    (@type text_or_empty) => { Text };
     (@type nullable_text) => { Option<Text> };
     (@type bool) => { bool };
     (@type int) => { i32 };
@@ -223,6 +224,7 @@ macro_rules! bodies {
     (@type acl) => { Option<Vec<Acl>> };
     (@type texts) => { Vec<Text> };
     (@decode text, $d:ident) => { $d.text()? };
+    (@decode text_or_empty, $d:ident) => { $d.text_or_empty()? };
     (@decode nullable_text, $d:ident) => { $d.nullable_text()? };
     (@decode bool, $d:ident) => { $d.bool()? };
     (@decode int, $d:ident) => { $d.int()? };
@@ -232,6 +234,7 @@ macro_rules! bodies {
     (@decode acl, $d:ident) => { Acl::decode_list($d)? };
     (@decode texts, $d:ident) => { $d.vector(4, Decoder::text)?.ok_or(Malformed::UnexpectedNull)? };
     (@encode text, $v:expr, $o:ident) => { $o.write_text(&$v) };
+    (@encode text_or_empty, $v:expr, $o:ident) => { $o.write_text(&$v) };
     (@encode nullable_text, $v:expr, $o:ident) => { $o.write_buffer($v.as_ref().map(|text| text.bytes().as_ref())) };
     (@encode bool, $v:expr, $o:ident) => { $o.write_bool($v) };
     (@encode int, $v:expr, $o:ident) => { $o.write_int($v) };
@@ -260,10 +263,10 @@ bodies! {
         /// Whether to tell this connection of the next change.
         watch: bool,
     }
-    /// Body of setData.
+    /// Body of setData. Within a multi its path must not be null.
     SetDataRequest {
-        /// Which znode.
-        path: text,
+        /// Which znode; null is as bad a path as the empty one.
+        path: text_or_empty,
         /// Its new data; null is not empty.
         data: buffer,
         /// The version that it must have; -1 for any.
@@ -271,17 +274,22 @@ bodies! {
     }
     /// Body of setACL.
     SetAclRequest {
-        /// Which znode.
-        path: text,
+        /// Which znode; null is as bad a path as the empty one.
+        path: text_or_empty,
         /// Its new ACL.
         acl: acl,
         /// The aversion that it must have; -1 for any.
         version: int,
     }
-    /// Body of getACL, sync, getAllChildrenNumber and getEphemerals.
+    /// Body of getACL, sync and getAllChildrenNumber.
     PathOnly {
-        /// Which znode; for getEphemerals a string that the path must begin with.
+        /// Which znode.
         path: text,
+    }
+    /// Body of getEphemerals.
+    Prefix {
+        /// What the paths must begin with; null is as good as empty.
+        path: text_or_empty,
     }
     /// Body of checkWatches and removeWatches.
     PathKind {
@@ -411,7 +419,7 @@ pub enum Query {
     /// getChildren2.
     GetChildren2(PathWatch),
     /// getEphemerals.
-    GetEphemerals(PathOnly),
+    GetEphemerals(Prefix),
     /// getAllChildrenNumber.
     GetAllChildrenNumber(PathOnly),
     /// multiRead.
@@ -427,7 +435,7 @@ impl Query {
             OpCode::GetAcl => PathOnly::decode(decoder).map(Query::GetAcl),
             OpCode::GetChildren => PathWatch::decode(decoder).map(Query::GetChildren),
             OpCode::GetChildren2 => PathWatch::decode(decoder).map(Query::GetChildren2),
-            OpCode::GetEphemerals => PathOnly::decode(decoder).map(Query::GetEphemerals),
+            OpCode::GetEphemerals => Prefix::decode(decoder).map(Query::GetEphemerals),
             OpCode::GetAllChildrenNumber => PathOnly::decode(decoder).map(Query::GetAllChildrenNumber),
             OpCode::MultiRead => MultiReadRequest::decode(decoder).map(Query::MultiRead),
             _ => return None,
@@ -440,7 +448,8 @@ impl Query {
             Query::Exists(body) | Query::GetData(body) | Query::GetChildren(body) | Query::GetChildren2(body) => {
                 body.encode(out);
             }
-            Query::GetAcl(body) | Query::GetEphemerals(body) | Query::GetAllChildrenNumber(body) => body.encode(out),
+            Query::GetAcl(body) | Query::GetAllChildrenNumber(body) => body.encode(out),
+            Query::GetEphemerals(body) => body.encode(out),
             Query::MultiRead(body) => body.encode(out),
         }
     }

@@ -5,7 +5,8 @@ use super::*;
 use crate::proto::multi::{MultiReadRequest, MultiRequest, ReadOperation};
 use crate::proto::reply::MultiResult;
 use crate::proto::request::{
-    CreateRequest, PathOnly, PathVersion, PathWatch, Query, ReconfigRequest, SetAclRequest, SetDataRequest, Write,
+    CreateRequest, PathOnly, PathVersion, PathWatch, Prefix, Query, ReconfigRequest, SetAclRequest, SetDataRequest,
+    Write,
 };
 use crate::proto::{Decoder, OpCode, Xid};
 use bytes::BytesMut;
@@ -595,7 +596,7 @@ fn reads_take_paths_as_they_come() {
     assert_eq!(bench.children("/"), ["a", "e", "zookeeper"]);
     // Trap 32: a prefix is the beginning of a string.
     for (prefix, found) in [("", 1), ("/", 1), (" ", 1), ("/e", 1), ("/ex", 0), ("e", 0)] {
-        let query = Query::GetEphemerals(PathOnly { path: prefix.into() });
+        let query = Query::GetEphemerals(Prefix { path: prefix.into() });
         let body = bench.query(&query).unwrap();
         assert_eq!(Decoder::new(&body).int(), Ok(found), "{prefix:?}");
     }
