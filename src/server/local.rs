@@ -2,7 +2,7 @@
 
 use super::pipeline::Surroundings;
 use crate::proto::jute::Encode;
-use crate::proto::request::{AddWatchRequest, PathKind, Query, SetWatches2Request, SetWatchesRequest};
+use crate::proto::request::{AddWatchRequest, PathKind, Query, SaslRequest, SetWatches2Request, SetWatchesRequest};
 use crate::proto::{
     Decoder, ErrorCode, EventKind, Identity, Malformed, OpCode, Permissions, SessionId, Text, WatchEvent, Zxid,
 };
@@ -20,6 +20,8 @@ pub(super) enum Local {
     CheckWatches(PathKind),
     RemoveWatches(PathKind),
     SetWatches(Box<SetWatches2Request>),
+    /// A step of a SASL exchange where SASL is not set up: the client is answered without a token, and goes on without.
+    Sasl,
     /// The answer is known already.
     Answered(Result<(), ErrorCode>),
 }
@@ -37,6 +39,7 @@ impl Local {
         Some(match op {
             OpCode::Ping => Ok(Local::Ping),
             OpCode::WhoAmI => Ok(Local::WhoAmI),
+            OpCode::Sasl => SaslRequest::decode(decoder).map(|_| Local::Sasl),
             OpCode::AddWatch => AddWatchRequest::decode(decoder).map(Local::AddWatch),
             OpCode::CheckWatches => PathKind::decode(decoder).map(Local::CheckWatches),
             OpCode::RemoveWatches => PathKind::decode(decoder).map(Local::RemoveWatches),
@@ -59,6 +62,10 @@ impl Local {
         match self {
             Local::Ping => Ok(()),
             Local::Answered(answer) => *answer,
+            Local::Sasl => {
+                out.write_buffer(None);
+                Ok(())
+            }
             Local::Query(query) => execute_query(query, state, asker, surroundings, out),
             Local::WhoAmI => {
                 who_am_i(asker.identities, out);

@@ -393,7 +393,7 @@ impl Pipeline {
         self.numbers.sent += missed;
         surroundings.statistics.packets_sent.fetch_add(missed, Relaxed);
         // Auth and SASL replies carry no zxid.
-        let zxid = if pending.xid == Xid::AUTH {
+        let zxid = if pending.xid == Xid::AUTH || matches!(request, Local::Sasl) {
             Zxid(0)
         } else {
             state.zxid()
