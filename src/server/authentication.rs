@@ -40,7 +40,8 @@ pub(super) fn authenticate(
 ) -> Result<Vec<Identity>, Refused> {
     match request.scheme.as_str() {
         "digest" if settings.digest_enabled => {
-            let credentials = request.auth.as_deref().unwrap_or_default();
+            // Empty credentials are some, null ones are none.
+            let credentials = request.auth.as_deref().ok_or(Refused)?;
             let id = digest_id(credentials, settings.digest_algorithm);
             let mut identities = Vec::with_capacity(2);
             if settings.super_digest.as_deref() == Some(id.as_str()) {
