@@ -1,7 +1,7 @@
-//! The arguments of random requests: paths, versions, data, access control lists, credentials.
+//! The arguments of random requests: paths, versions, data, access control lists, credentials, quotas, broken frames.
 
-use crate::generator::Generator;
-use crate::operation::{Access, AccessList, Data, Path, Request, Version};
+use crate::generator::{Generator, Theme};
+use crate::operation::{Access, AccessList, Data, Path, Request, Version, opcode};
 
 /// How many levels below the root a path that we build on may have.
 const DEEPEST: usize = 4;
@@ -191,13 +191,6 @@ impl Generator {
                     id: None,
                 }]);
             }
-            3 => {
-                return Some(vec![Access {
-                    permissions: 31,
-                    scheme: Some("world".to_owned()),
-                    id: None,
-                }]);
-            }
             _ => {}
         }
         let mut list = Vec::new();
@@ -259,6 +252,79 @@ impl Generator {
             credentials: credentials.map(<[u8]>::to_vec),
         }
     }
+
+    /// Lengths that no server accepts, and a frame too short for a header.
+    pub fn bad_frame(&mut self) -> Vec<u8> {
+        self.random
+            .pick(&[
+                vec![0xff, 0xff, 0xff, 0xff],
+                vec![0x80, 0, 0, 0],
+                vec![0x7f, 0xff, 0xff, 0xff],
+                vec![0, 0, 0, 0],
+                vec![0, 0, 0, 2, 1, 2],
+            ])
+            .clone()
+    }
+
+    /// A quota as `setquota` makes it, or its end.
+    pub fn quota(&mut self) -> Vec<Request> {
+        let base = (*self.random.pick(&["~", "~/a", "~/b", "~/a/a"])).to_owned();
+        let limits = format!("/zookeeper/quota{base}/zookeeper_limits");
+        let stats = format!("/zookeeper/quota{base}/zookeeper_stats");
+        let soft = [
+            "count=3,bytes=-1",
+            "count=-1,bytes=40",
+            "count=2,bytes=10=;byteHardLimit=-1;countHardLimit=-1",
+        ];
+        let hard = [
+            "count=5,bytes=100=;byteHardLimit=60;countHardLimit=4",
+            "count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=6",
+            "count=-1,bytes=-1=;byteHardLimit=50;countHardLimit=-1",
+        ];
+        let texts = if self.theme == Theme::HardQuotas { hard } else { soft };
+        let text = self.random.pick(&texts).as_bytes().to_vec();
+        match self.random.below(10) {
+            0..=3 => {
+                let mut requests = Vec::new();
+                let mut path = "/zookeeper/quota~".to_owned();
+                requests.push(plain_create(Some(path.clone()), Vec::new()));
+                for name in base.split('/').skip(1) {
+                    path = format!("{path}/{name}");
+                    requests.push(plain_create(Some(path.clone()), Vec::new()));
+                }
+                requests.push(plain_create(Some(limits), text));
+                requests.push(plain_create(Some(stats), b"count=0,bytes=0".to_vec()));
+                requests
+            }
+            4 => vec![Request::SetData {
+                path: Some(limits),
+                data: Some(text),
+                version: Version::Exactly(-1),
+            }],
+            5 => vec![
+                Request::Delete {
+                    path: Some(limits),
+                    version: Version::Exactly(-1),
+                },
+                Request::Delete {
+                    path: Some(stats),
+                    version: Version::Exactly(-1),
+                },
+            ],
+            _ => vec![
+                Request::Read {
+                    opcode: opcode::GET_DATA,
+                    path: Some(stats),
+                    watch: self.random.percent(50),
+                },
+                Request::Read {
+                    opcode: opcode::GET_DATA,
+                    path: Some(limits),
+                    watch: self.random.percent(50),
+                },
+            ],
+        }
+    }
 }
 
 /// One entry of a list.
@@ -273,4 +339,16 @@ pub fn access(permissions: i32, scheme: &str, id: &str) -> Access {
 /// Whether everybody may do everything.
 pub fn is_open(acl: &AccessList) -> bool {
     matches!(acl.as_deref(), Some([only]) if only.permissions == 31 && only.id.as_deref() == Some("anyone"))
+}
+
+/// A persistent znode that everybody may do everything with.
+pub fn plain_create(path: Option<String>, data: Vec<u8>) -> Request {
+    Request::Create {
+        opcode: opcode::CREATE,
+        path,
+        data: Some(data),
+        acl: Some(vec![access(31, "world", "anyone")]),
+        flags: 0,
+        ttl: 0,
+    }
 }

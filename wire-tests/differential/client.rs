@@ -125,12 +125,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A string, with what is not UTF-8 shown as escapes: a wrong encoding has to be visible, not fatal.
+    /// A string. Java writes a character beyond U+FFFF as its two surrogates, three bytes each; ours writes UTF-8, which
+    /// every other client expects. That counts as the same. What is neither is shown as escapes: a wrong encoding has to
+    /// be visible, not fatal.
     pub fn string(&mut self, field: &str) -> Result<Option<String>, Malformed> {
-        Ok(self.buffer(field)?.map(|bytes| match std::str::from_utf8(bytes) {
+        let Some(bytes) = self.buffer(field)? else {
+            return Ok(None);
+        };
+        let text = match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
-            Err(_) => format!("not UTF-8: {}", bytes.escape_ascii()),
-        }))
+            Err(_) => surrogates_joined(bytes).unwrap_or_else(|| format!("not UTF-8: {}", bytes.escape_ascii())),
+        };
+        Ok(Some(text))
     }
 
     /// The count of a vector.
@@ -138,6 +144,28 @@ impl<'a> Reader<'a> {
         let count = self.int(field)?;
         usize::try_from(count).map_err(|_| Malformed(format!("{field}: count {count}")))
     }
+}
+
+/// UTF-8 in which surrogates stand for themselves.
+fn surrogates_joined(bytes: &[u8]) -> Option<String> {
+    let mut units: Vec<u16> = Vec::new();
+    let mut rest = bytes;
+    while let Some(first) = rest.first() {
+        let (length, lead) = match first {
+            0..0x80 => (1, *first),
+            0xc0..0xe0 => (2, first & 0x1f),
+            0xe0..0xf0 => (3, first & 0x0f),
+            _ => return None,
+        };
+        let (character, after) = rest.split_at_checked(length)?;
+        units.push(
+            character[1..]
+                .iter()
+                .fold(u16::from(lead), |unit, byte| unit << 6 | u16::from(byte & 0x3f)),
+        );
+        rest = after;
+    }
+    String::from_utf16(&units).ok()
 }
 
 /// What came from the server.
@@ -284,4 +312,21 @@ pub fn framed(payload: &[u8]) -> Vec<u8> {
     let mut writer = Writer::default();
     writer.buffer(Some(payload));
     writer.bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn java_and_utf8_write_the_same_text() {
+        for bytes in ["/é€😀".as_bytes(), b"/\xc3\xa9\xe2\x82\xac\xed\xa0\xbd\xed\xb8\x80"] {
+            let mut writer = Writer::default();
+            writer.buffer(Some(bytes));
+            assert_eq!(
+                Reader::new(&writer.bytes).string("text").unwrap().as_deref(),
+                Some("/é€😀")
+            );
+        }
+    }
 }

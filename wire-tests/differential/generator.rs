@@ -3,6 +3,8 @@
 //! What is not generated, and why:
 //! - deleteContainer: Apache's lets any client remove nodes with it, past every access control list; ours refuses it.
 //! - createTTL without a TTL flag and with a negative ttl: Apache's accepts it and dies when it applies it.
+//! - createContainer with an ephemeral's flag: Apache's makes a container, but removes it with the session if that is
+//!   closed before the create is applied.
 //! - quota texts that do not parse, and writes to `zookeeper_stats`: Apache's dies at the next write below the quota.
 //! - setACL, auth, sasl, quota limits and writes under them in the middle of a burst: Apache's checks a write against what
 //!   is applied already, so the answer depends on how far the burst has come. Auth is even answered out of order.
@@ -10,11 +12,17 @@
 //!   replies to the earlier ones. Only closeSession's place is certain. And nothing comes behind a closeSession:
 //!   Apache's answers that with SESSIONEXPIRED or not at all.
 //! - sequential znodes directly below `/`, and setACL on the nodes that outlive a run: later runs would see them.
-//! - addWatch and setWatches with null paths: Apache's keeps them under a null key and fails later elsewhere.
+//! - hard limits and multis in the same sequence: Apache's checks every operation of a multi against what is counted
+//!   before the multi, so that one multi can go over the limit by as much as it likes; ours counts the earlier ones.
+//! - a null path in a create that is wrong in another way too, and a null id in an access control list: Apache's fails
+//!   at the null when it comes to it, ours when it decodes the request.
+//! - getAllChildrenNumber of the empty path: it is the root, and Apache's counts the root among its own descendants.
+//! - addWatch and setWatches with null paths: Apache's keeps them under a null key and fails later elsewhere. sync of a
+//!   null path: Apache's echoes the null, ours calls it malformed.
 
 use std::mem;
 
-use crate::arguments::{Living, access, is_open};
+use crate::arguments::{Living, is_open, plain_create};
 use crate::operation::{Action, RelativeZxid, Request, Resume, Step, Version, WatchLists, opcode};
 use crate::player::{SESSIONS, USUAL_TIMEOUT_MS};
 use crate::random::Random;
@@ -31,7 +39,8 @@ pub enum Theme {
     Bursts,
     Watches,
     Rights,
-    Quotas,
+    SoftQuotas,
+    HardQuotas,
     Sessions,
 }
 
@@ -75,7 +84,8 @@ pub fn sequence(seed: u64, count: usize) -> Vec<Step> {
         (3, Theme::Bursts),
         (3, Theme::Watches),
         (3, Theme::Rights),
-        (2, Theme::Quotas),
+        (1, Theme::SoftQuotas),
+        (2, Theme::HardQuotas),
         (1, Theme::Sessions),
     ]);
     let mut generator = Generator {
@@ -181,7 +191,14 @@ impl Generator {
             (more(Theme::Sessions, theme, 60, 10), Kind::CloseSession),
             (more(Theme::Sessions, theme, 30, 5), Kind::Fatal),
             (12, Kind::Mangled),
-            (more(Theme::Quotas, theme, 60, 0), Kind::Quota),
+            (
+                if matches!(theme, Theme::SoftQuotas | Theme::HardQuotas) {
+                    60
+                } else {
+                    0
+                },
+                Kind::Quota,
+            ),
             (more(Theme::Sessions, theme, 60, 8), Kind::Drop),
             (more(Theme::Sessions, theme, 100, 10), Kind::Resume),
             (more(Theme::Sessions, theme, 30, 4), Kind::Open),
@@ -246,7 +263,10 @@ impl Generator {
                 version: self.version(),
             },
             Kind::GetAcl => Request::GetAcl { path: self.path() },
-            Kind::Sync => Request::Sync { path: self.path() },
+            Kind::Sync => Request::Sync {
+                path: self.path().or_else(|| Some(String::new())),
+            },
+            Kind::Multi if self.theme == Theme::HardQuotas => self.create(),
             Kind::Multi => self.multi(),
             Kind::MultiRead => self.multi_read(),
             Kind::AddWatch => {
@@ -259,7 +279,9 @@ impl Generator {
             Kind::Watches => self.watches(),
             Kind::SetWatches => self.set_watches(),
             Kind::GetEphemerals => Request::GetEphemerals { prefix: self.prefix() },
-            Kind::GetAllChildrenNumber => Request::GetAllChildrenNumber { path: self.path() },
+            Kind::GetAllChildrenNumber => Request::GetAllChildrenNumber {
+                path: self.path().filter(|path| !path.is_empty()),
+            },
             Kind::WhoAmI => Request::WhoAmI,
             Kind::Ping => Request::Ping,
             Kind::Auth => self.auth(),
@@ -300,7 +322,7 @@ impl Generator {
             opcode::CREATE_CONTAINER if self.careful => 4,
             _ if self.careful => *self.random.pick(&[0, 0, 1, 2, 3]),
             opcode::CREATE_TTL => self.random.weighted(&[(10, 5), (10, 6), (1, 0), (1, 1), (1, 7)]),
-            opcode::CREATE_CONTAINER => self.random.weighted(&[(10, 4), (1, 0), (1, 1), (1, 2), (1, 5)]),
+            opcode::CREATE_CONTAINER => self.random.weighted(&[(10, 4), (1, 0), (1, 2), (1, 5)]),
             _ => self.random.weighted(&[
                 (40, 0),
                 (20, 1),
@@ -313,6 +335,9 @@ impl Generator {
                 (1, -1),
             ]),
         };
+        if path.is_none() {
+            return plain_create(None, Vec::new());
+        }
         if opcode == opcode::CREATE_TTL && !(5..=6).contains(&flags) {
             ttl = i64::max(ttl, 0);
         }
@@ -501,87 +526,6 @@ impl Generator {
             cut_bytes,
             extra_bytes,
         }
-    }
-
-    /// Lengths that no server accepts, and a frame too short for a header.
-    fn bad_frame(&mut self) -> Vec<u8> {
-        self.random
-            .pick(&[
-                vec![0xff, 0xff, 0xff, 0xff],
-                vec![0x80, 0, 0, 0],
-                vec![0x7f, 0xff, 0xff, 0xff],
-                vec![0, 0, 0, 0],
-                vec![0, 0, 0, 2, 1, 2],
-            ])
-            .clone()
-    }
-
-    /// A quota as `setquota` makes it, or its end.
-    fn quota(&mut self) -> Vec<Request> {
-        let base = (*self.random.pick(&["~", "~/a", "~/b", "~/a/a"])).to_owned();
-        let limits = format!("/zookeeper/quota{base}/zookeeper_limits");
-        let stats = format!("/zookeeper/quota{base}/zookeeper_stats");
-        let text = (*self.random.pick(&[
-            "count=3,bytes=-1",
-            "count=-1,bytes=40",
-            "count=5,bytes=100=;byteHardLimit=60;countHardLimit=4",
-            "count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=6",
-            "count=-1,bytes=-1=;byteHardLimit=50;countHardLimit=-1",
-        ]))
-        .as_bytes()
-        .to_vec();
-        match self.random.below(10) {
-            0..=3 => {
-                let mut requests = Vec::new();
-                let mut path = "/zookeeper/quota~".to_owned();
-                requests.push(plain_create(path.clone(), Vec::new()));
-                for name in base.split('/').skip(1) {
-                    path = format!("{path}/{name}");
-                    requests.push(plain_create(path.clone(), Vec::new()));
-                }
-                requests.push(plain_create(limits, text));
-                requests.push(plain_create(stats, b"count=0,bytes=0".to_vec()));
-                requests
-            }
-            4 => vec![Request::SetData {
-                path: Some(limits),
-                data: Some(text),
-                version: Version::Exactly(-1),
-            }],
-            5 => vec![
-                Request::Delete {
-                    path: Some(limits),
-                    version: Version::Exactly(-1),
-                },
-                Request::Delete {
-                    path: Some(stats),
-                    version: Version::Exactly(-1),
-                },
-            ],
-            _ => vec![
-                Request::Read {
-                    opcode: opcode::GET_DATA,
-                    path: Some(stats),
-                    watch: self.random.percent(50),
-                },
-                Request::Read {
-                    opcode: opcode::GET_DATA,
-                    path: Some(limits),
-                    watch: self.random.percent(50),
-                },
-            ],
-        }
-    }
-}
-
-fn plain_create(path: String, data: Vec<u8>) -> Request {
-    Request::Create {
-        opcode: opcode::CREATE,
-        path: Some(path),
-        data: Some(data),
-        acl: Some(vec![access(31, "world", "anyone")]),
-        flags: 0,
-        ttl: 0,
     }
 }
 

@@ -377,6 +377,8 @@ impl Player {
         if header.error != 0 {
             return match reader.remaining() {
                 0 => String::new(),
+                // Apache's sends what it had of the answer when it met the operation that it cannot read.
+                _ if request.opcode() == opcode::MULTI_READ => String::new(),
                 more => format!(", an error with a body of {more} bytes"),
             };
         }
