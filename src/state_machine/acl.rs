@@ -278,6 +278,12 @@ impl AclTable {
         Some(&self.slots.get(id.0 as usize)?.as_ref()?.list)
     }
 
+    /// How many lists are kept besides the open one.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
     /// Counts one more znode that has this list. Says whether the list is new.
     pub(super) fn acquire(&mut self, entries: &[Acl]) -> (AclId, bool) {
         if entries == OPEN_LIST {

@@ -15,7 +15,7 @@ use super::node::{Marks, Node, NodeId, StoredStat};
 use super::session::Session;
 use crate::proto::{SessionId, Text, Zxid};
 use bytes::Bytes;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeSet;
 
 /// About what a record takes besides names and data, bytes.
@@ -217,22 +217,22 @@ impl State {
                 name: text(name),
             }
         }));
-        let mut parent_path = (NodeId::NONE, Text::EMPTY);
+        // Siblings share the bytes of their parent's path.
+        let mut parents: HashMap<NodeId, Text, foldhash::fast::FixedState> = HashMap::default();
         for id in std::mem::take(&mut self.dirty.nodes) {
             let node = self.tree.node(id);
             let marks = node.marks;
             if !self.tree.is_live(id) || !marks.has(Marks::STAT.with(Marks::DATA)) {
                 continue;
             }
-            if id != NodeId::ROOT && parent_path.0 != node.parent {
-                parent_path = (node.parent, text(&self.tree.path(node.parent)));
-            }
+            let parent = if id == NodeId::ROOT {
+                Text::EMPTY
+            } else {
+                let path = || text(&self.tree.path(node.parent));
+                parents.entry(node.parent).or_insert_with(path).clone()
+            };
             records.push(Record::Node {
-                parent: if id == NodeId::ROOT {
-                    Text::EMPTY
-                } else {
-                    parent_path.1.clone()
-                },
+                parent,
                 name: text(&node.name),
                 stat: node.stat,
                 data: if marks.has(Marks::DATA) {

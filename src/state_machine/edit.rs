@@ -19,8 +19,15 @@ pub(super) enum Undo {
     Removed(NodeId, Node),
     /// A stat was changed: it gets this one again.
     Stat(NodeId, StoredStat),
-    /// Data was changed: it gets these again.
-    Data(NodeId, Option<Bytes>, u32),
+    /// Data and stat were changed: it gets these again.
+    Data(NodeId, Content),
+}
+
+/// A znode's data, the CRC of path and data, and the stat.
+pub(super) struct Content {
+    data: Option<Bytes>,
+    checksum: u32,
+    stat: StoredStat,
 }
 
 impl State {
@@ -61,10 +68,18 @@ impl State {
         self.note(Undo::Stat(id, before));
     }
 
-    /// Replaces data; the stat is not touched. `path` is the znode's; `data` an allocation of its own.
-    pub(super) fn replace_data(&mut self, id: NodeId, path: &[u8], data: Option<Bytes>) {
+    /// Replaces data, and changes the stat. `path` is the znode's; `data` an allocation of its own.
+    pub(super) fn replace_data(
+        &mut self,
+        id: NodeId,
+        path: &[u8],
+        data: Option<Bytes>,
+        edit: impl FnOnce(&mut StoredStat),
+    ) {
         let checksum = digest::body(path, data.as_deref());
-        self.swap_data(id, data, checksum);
+        let mut stat = self.tree.node(id).stat;
+        edit(&mut stat);
+        self.swap_content(id, Content { data, checksum, stat });
     }
 
     /// Starts to note how edits are taken back.
@@ -98,23 +113,26 @@ impl State {
                     self.count_in(id, &path);
                 }
                 Undo::Stat(id, before) => self.edit_stat(id, |stat| *stat = before),
-                Undo::Data(id, data, checksum) => self.swap_data(id, data, checksum),
+                Undo::Data(id, before) => self.swap_content(id, before),
             }
         }
     }
 
-    fn swap_data(&mut self, id: NodeId, data: Option<Bytes>, checksum: u32) {
+    fn swap_content(&mut self, id: NodeId, content: Content) {
         let node = self.tree.node_mut(id);
-        let (bytes_before, bytes_after) = (node.data_bytes(), data.as_ref().map_or(0, Bytes::len));
+        let bytes_before = node.data_bytes();
         self.digest = self.digest.wrapping_sub(digest::of(node));
-        let data_before = std::mem::replace(&mut node.data, data);
-        let checksum_before = std::mem::replace(&mut node.body_checksum, checksum);
+        let before = Content {
+            data: std::mem::replace(&mut node.data, content.data),
+            checksum: std::mem::replace(&mut node.body_checksum, content.checksum),
+            stat: std::mem::replace(&mut node.stat, content.stat),
+        };
         self.digest = self.digest.wrapping_add(digest::of(node));
-        self.data_bytes = self.data_bytes + bytes_after as u64 - bytes_before as u64;
+        self.data_bytes = self.data_bytes + node.data_bytes() as u64 - bytes_before as u64;
         if self.dirty.data_changed(node, bytes_before) == Marked::First {
             self.dirty.push(id);
         }
-        self.note(Undo::Data(id, data_before, checksum_before));
+        self.note(Undo::Data(id, before));
     }
 
     fn take_out(&mut self, id: NodeId, path: &[u8]) -> Node {

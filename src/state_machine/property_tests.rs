@@ -402,6 +402,15 @@ fn compare(state: &State, model: &Model) {
         .map(|(path, node)| path.len() + node.data.as_ref().map_or(0, Vec::len));
     assert_eq!(counts.approximate_data_bytes, bytes.sum::<usize>() as u64);
     assert_eq!(state.digest(), model.digest());
+    let mut lists: Vec<String> = model.nodes.values().map(|node| format!("{:?}", node.acl)).collect();
+    lists.push(format!("{:?}", [Acl::open()]));
+    lists.sort_unstable();
+    lists.dedup();
+    assert_eq!(
+        state.acls.len() + 1,
+        lists.len(),
+        "each list that a znode has is kept once: {lists:?}"
+    );
     compare_sessions(state, model);
     for max_never_used_ms in [0, 2_000] {
         let mut removable = state.removable(model.now_ms, max_never_used_ms, usize::MAX);

@@ -159,7 +159,7 @@ impl State {
 
     fn write_stats(&mut self, id: NodeId, numbers: &Numbers) {
         let path = self.tree.path(id);
-        self.replace_data(id, &path, Some(Bytes::from(numbers.to_string())));
+        self.replace_data(id, &path, Some(Bytes::from(numbers.to_string())), |_| ());
     }
 
     fn quota_node(&self, prefix: &[u8], name: &[u8]) -> Option<(NodeId, &Node)> {

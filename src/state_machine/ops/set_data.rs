@@ -29,8 +29,8 @@ pub(super) fn apply(
         path: request.path.clone(),
         acl: acl.clone(),
     });
-    state.replace_data(id, path, request.data.as_deref().map(Bytes::copy_from_slice));
-    state.edit_stat(id, |stat| {
+    let data = request.data.as_deref().map(Bytes::copy_from_slice);
+    state.replace_data(id, path, data, |stat| {
         stat.version = stat.version.wrapping_add(1);
         stat.mzxid = context.zxid;
         stat.mtime = context.stamp.time_ms;
