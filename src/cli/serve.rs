@@ -3,8 +3,11 @@
 use crate::config::{self, Base, Config, ConfigError, Membership, Severity, Sources};
 use crate::net::{self, ListenError};
 use crate::server::authentication::DigestAlgorithm;
-use crate::server::{CheckpointSchedule, ContainerSchedule, Failure, Options, Server, Settings, Syncing, Words};
+use crate::server::{
+    CheckpointSchedule, ContainerSchedule, Failure, Options, RecoveryOptions, Server, Settings, Syncing, Words,
+};
 use crate::state_machine::{Rules, ServerId};
+use crate::storage::directory::{Identity, Layout};
 use crate::storage::log::LogOptions;
 use crate::storage::tree::TreeOptions;
 use crate::watch::WatchLimits;
@@ -219,7 +222,6 @@ fn listen(config: &Config) -> Result<TcpListener, ServeError> {
 }
 
 fn options(config: &Config) -> Options {
-    let own = config.storage.data_log_dir.join("menagerie-log");
     Options {
         settings: settings(config),
         rules: rules(config),
@@ -227,14 +229,23 @@ fn options(config: &Config) -> Options {
             per_connection: limit(config.limits.max_watches_per_connection),
             per_znode: limit(config.limits.max_watches_per_znode),
         },
-        tree_directory: config.storage.data_dir.join("menagerie").join("tree"),
-        log_directory: own,
-        log: LogOptions::new(Box::new(rand::random)),
+        recovery: RecoveryOptions {
+            layout: Layout {
+                data_directory: config.storage.data_dir.clone(),
+                log_directory: config.storage.data_log_dir.clone(),
+            },
+            fresh: Identity {
+                cluster_id: rand::random(),
+                server_id: server_id(config).0,
+                incarnation: rand::random(),
+            },
+            log: LogOptions::new(Box::new(rand::random)),
+            tree: TreeOptions::new(rand::random()),
+        },
         syncing: Syncing {
             force: config.storage.force_sync,
             warn_after: Duration::from_millis(config.storage.fsync_warning_ms.into()),
         },
-        tree: TreeOptions::new(rand::random()),
         checkpoints: CheckpointSchedule {
             interval_ms: 250,
             records: 8192,
@@ -262,14 +273,18 @@ fn limit(limit: Option<NonZeroU32>) -> usize {
     limit.map_or(0, |limit| limit.get() as usize)
 }
 
+/// A server that stands alone and was given no number is number 1, as session ids show.
+fn server_id(config: &Config) -> ServerId {
+    config
+        .cluster
+        .server_id
+        .map_or(ServerId(1), |id| ServerId(u64::from(id.get())))
+}
+
 fn settings(config: &Config) -> Settings {
     let milliseconds = |ms: u32| i32::try_from(ms).unwrap_or(i32::MAX);
     Settings {
-        // A server that stands alone and was given no number is number 1, as session ids show.
-        server: config
-            .cluster
-            .server_id
-            .map_or(ServerId(1), |id| ServerId(u64::from(id.get()))),
+        server: server_id(config),
         max_request_bytes: config.limits.max_frame_bytes as usize,
         min_session_timeout_ms: milliseconds(config.sessions.min_timeout_ms),
         max_session_timeout_ms: milliseconds(config.sessions.max_timeout_ms),

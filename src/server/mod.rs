@@ -31,6 +31,7 @@ mod logging;
 mod numbers;
 mod pending;
 mod pipeline;
+mod recovery;
 pub mod settings;
 pub mod shared;
 pub mod statistics;
@@ -41,25 +42,28 @@ pub use connection::{Connection, ConnectionView};
 pub use driver::ContainerSchedule;
 pub use log_writer::Syncing;
 pub use numbers::ConnectionNumbers;
+pub use recovery::RecoveryOptions;
 pub use settings::Settings;
 pub use shared::{Shared, Word, Words};
 pub use statistics::{Latency, Statistics};
 
 use crate::net;
 use crate::proto::Zxid;
-use crate::replica::{self, PassedBarriers, Replica, ReplicaError, ReplicaOptions};
-use crate::state_machine::{Rules, State};
-use crate::storage::log::{LogError, LogOptions, LogPoint, SegmentLog};
-use crate::storage::tree::{TreeError, TreeOptions, TreeStore};
+use crate::replica::{self, PassedBarriers, ReplicaError};
+use crate::state_machine::Rules;
+use crate::storage::directory::{DataDirectory, DirectoryError};
+use crate::storage::log::LogError;
+use crate::storage::reconcile::GapBetweenTreeAndLog;
+use crate::storage::tree::TreeError;
 use crate::watch::{WatchLimits, Watches};
-use applier::{Applier, Unappliable};
+use applier::Unappliable;
 use checkpointer::Checkpointer;
 use driver::Driver;
 use inbox::Inbox;
-use raft::prelude::{ConfState, Entry};
-use shared::{DriverInput, SessionNews};
+use raft::prelude::Entry;
+use recovery::Parts;
+use shared::DriverInput;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -87,17 +91,12 @@ pub enum Failure {
         "the stored tree cannot be loaded: {0}. Restore the data directory from a copy, or remove it to start empty."
     )]
     Load(#[from] crate::state_machine::LoadError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The log does not join the tree.
-    #[error(
-        "the raft log begins after entry {log_begins} but the tree ends at entry {tree_ends}: entries between them are missing. \
-         Were dataDir and dataLogDir restored from different copies? Restore both from one."
-    )]
-    Gap {
-        /// Last entry that the tree has.
-        tree_ends: u64,
-        /// Last entry that the log has given up.
-        log_begins: u64,
-    },
+    #[error(transparent)]
+    Gap(#[from] GapBetweenTreeAndLog),
     /// raft.
     #[error(transparent)]
     Replica(#[from] ReplicaError),
@@ -127,6 +126,9 @@ enum ApplierInput {
     Stop,
 }
 
+/// Makes what answers four-letter words, of what all parts share.
+pub type MakeWords = Box<dyn FnOnce(std::sync::Weak<Shared>) -> Box<dyn Words> + Send>;
+
 /// How a server is set up.
 pub struct Options {
     /// Settings of client connections.
@@ -135,22 +137,16 @@ pub struct Options {
     pub rules: Rules,
     /// Limits on watches.
     pub watches: WatchLimits,
-    /// The directory of the tree.
-    pub tree_directory: PathBuf,
-    /// The directory of the raft log.
-    pub log_directory: PathBuf,
-    /// How the log is kept.
-    pub log: LogOptions,
+    /// Where the data is, and how it is kept.
+    pub recovery: RecoveryOptions,
     /// How appends are made durable.
     pub syncing: Syncing,
-    /// How the tree's keyspace is kept.
-    pub tree: TreeOptions,
     /// When the tree on disk follows.
     pub checkpoints: CheckpointSchedule,
     /// How containers are removed.
     pub containers: ContainerSchedule,
     /// Answers four-letter words. Given what all parts share once that exists.
-    pub words: Box<dyn FnOnce(std::sync::Weak<Shared>) -> Box<dyn Words> + Send>,
+    pub words: MakeWords,
 }
 
 /// A running server.
@@ -159,72 +155,21 @@ pub struct Server {
     log: Arc<Inbox<LogInput>>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
     failures: mpsc::UnboundedReceiver<Failure>,
+    /// Locked as long as anything may be written.
+    directory: DataDirectory,
 }
 
 impl Server {
     /// Loads what is on disk, replays the log's tail and leads. Clients are let in by [`Server::accept`].
     pub fn start(options: Options) -> Result<Server, Failure> {
-        let mut tree = TreeStore::open(&options.tree_directory, options.tree)?;
-        let loaded = store::load(&mut tree)?;
-        let files = crate::storage::file::DiskFiles::shared();
-        let (log, recovered) = SegmentLog::open(files, &options.log_directory, options.log)?;
-        tracing::info!(
-            zxid = %loaded.state.zxid(),
-            znodes = loaded.state.counts().znodes,
-            replaying = (recovered.base.index + recovered.entries.len() as u64).saturating_sub(loaded.applied.index),
-            "the stored tree is loaded"
-        );
-        if recovered.base.index > loaded.applied.index {
-            return Err(Failure::Gap {
-                tree_ends: loaded.applied.index,
-                log_begins: recovered.base.index,
-            });
-        }
-        let sessions: Vec<_> = loaded
-            .state
-            .sessions()
-            .map(|session| SessionNews::Opened {
-                session: session.id,
-                timeout_ms: session.timeout_ms,
-            })
-            .collect();
-        let shared = Arc::new_cyclic(|weak| {
-            let words = (options.words)(weak.clone());
-            Shared::new(options.settings, loaded.state, Watches::new(options.watches), words)
-        });
-        let bootstrap = ConfState {
-            voters: vec![shared.settings.server.0],
-            ..ConfState::default()
-        };
-        let membership = loaded.membership.unwrap_or(bootstrap);
-        let replica = Replica::new(
-            ReplicaOptions {
-                server: shared.settings.server,
-                voters: vec![shared.settings.server],
-                rules: options.rules,
-                election_jitter_ticks: 0,
-            },
-            replica::Recovered {
-                truncated: (recovered.base.index, recovered.base.term),
-                entries: recovered.entries,
-                hard_state: recovered.hard_state,
-                membership: Some(membership.clone()),
-                applied_index: loaded.applied.index,
-            },
-            &logging::slog_to_tracing(),
+        let watches = Watches::new(options.watches);
+        let (shared, parts) = recovery::recover(
+            options.recovery,
+            options.rules,
+            options.settings,
+            watches,
+            options.words,
         )?;
-        shared.driver.push(DriverInput::Applied {
-            index: loaded.applied.index,
-            sessions,
-        });
-        let applier = Applier::new(shared.clone(), loaded.applied.index, loaded.applied.term);
-        let parts = Parts {
-            log,
-            replica,
-            applier,
-            tree,
-            membership,
-        };
         Server::spawn(shared, parts, options.syncing, options.checkpoints, options.containers)
     }
 
@@ -279,7 +224,13 @@ impl Server {
             log: log_inbox,
             threads,
             failures,
+            directory: parts.directory,
         })
+    }
+
+    /// Where the data is, and whose it is.
+    pub fn directory(&self) -> &DataDirectory {
+        &self.directory
     }
 
     /// What all parts share.
@@ -337,22 +288,6 @@ impl Server {
             Err(_) => Ok(()),
         }
     }
-}
-
-/// What the threads are given.
-struct Parts {
-    log: SegmentLog,
-    replica: Replica,
-    applier: Applier,
-    tree: TreeStore,
-    membership: ConfState,
-}
-
-/// The state as it was loaded, and the entry that it ends with.
-struct Loaded {
-    state: State,
-    applied: LogPoint,
-    membership: Option<ConfState>,
 }
 
 async fn join(threads: Vec<(&'static str, JoinHandle<()>)>) {

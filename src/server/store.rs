@@ -3,10 +3,11 @@
 //! Here the state's records and those of the keyspace meet: what is typed in `state_machine` (identities, rights, owners)
 //! is opaque bytes in `storage`.
 
+use super::Failure;
 use super::checkpointer::CheckpointSchedule;
 use super::inbox::Inbox;
+use super::recovery::Loaded;
 use super::shared::{DriverInput, Shared};
-use super::{Failure, Loaded};
 use crate::proto::{Acl, Decoder, Malformed, SessionId, Zxid};
 use crate::state_machine::{
     AclId, Checkpoint, ConnectionId, DataRecord, LoadError, Loader, NodeRecord, Origin, Record, ServerId, Session,

@@ -1,0 +1,120 @@
+//! From what is on disk to parts that can run: directories, tree, log, and one truth from both.
+
+use super::applier::Applier;
+use super::shared::{DriverInput, SessionNews, Shared};
+use super::{Failure, MakeWords, Settings, logging, store};
+use crate::replica::{self, Replica, ReplicaOptions};
+use crate::state_machine::{Rules, State};
+use crate::storage::directory::{DataDirectory, Identity, Layout};
+use crate::storage::file::DiskFiles;
+use crate::storage::log::{LogOptions, LogPoint, SegmentLog};
+use crate::storage::reconcile::reconcile;
+use crate::storage::tree::{TreeOptions, TreeStore};
+use crate::watch::Watches;
+use raft::prelude::ConfState;
+use std::sync::Arc;
+
+/// Where the data is, and how it is kept.
+pub struct RecoveryOptions {
+    /// Where.
+    pub layout: Layout,
+    /// Whose data it is if there is none yet: the numbers are random, the server's id is configured.
+    pub fresh: Identity,
+    /// How the log is kept.
+    pub log: LogOptions,
+    /// How the tree's keyspace is kept.
+    pub tree: TreeOptions,
+}
+
+/// What the threads are given.
+pub(super) struct Parts {
+    pub(super) directory: DataDirectory,
+    pub(super) log: SegmentLog,
+    pub(super) replica: Replica,
+    pub(super) applier: Applier,
+    pub(super) tree: TreeStore,
+    pub(super) membership: ConfState,
+}
+
+/// The state as it was loaded, and the entry that it ends with.
+pub(super) struct Loaded {
+    pub(super) state: State,
+    pub(super) applied: LogPoint,
+    pub(super) membership: Option<ConfState>,
+}
+
+/// Reads everything back.
+pub(super) fn recover(
+    options: RecoveryOptions,
+    rules: Rules,
+    settings: Settings,
+    watches: Watches,
+    words: MakeWords,
+) -> Result<(Arc<Shared>, Parts), Failure> {
+    let files = DiskFiles::shared();
+    let directory = DataDirectory::open(&files, options.layout, options.fresh)?;
+    let mut tree = TreeStore::open(&directory.layout().tree(), options.tree)?;
+    let loaded = store::load(&mut tree)?;
+    let (mut log, recovered) = SegmentLog::open(files, &directory.layout().log(), options.log)?;
+    if recovered.torn_bytes > 0 {
+        tracing::info!(
+            bytes = recovered.torn_bytes,
+            "an interrupted write was cut off the log: nobody was promised it"
+        );
+    }
+    let reconciled = reconcile(loaded.applied, recovered)?;
+    let alone = ConfState {
+        voters: vec![settings.server.0],
+        ..ConfState::default()
+    };
+    let membership = loaded.membership.unwrap_or(alone);
+    reconciled.settle(&mut log, &membership)?;
+    tracing::info!(
+        zxid = %loaded.state.zxid(),
+        znodes = loaded.state.counts().znodes,
+        replaying = log.last_index().saturating_sub(loaded.applied.index),
+        "the stored tree is loaded"
+    );
+
+    let sessions = loaded.state.sessions();
+    let sessions: Vec<_> = sessions
+        .map(|session| SessionNews::Opened {
+            session: session.id,
+            timeout_ms: session.timeout_ms,
+        })
+        .collect();
+    let shared = Arc::new_cyclic(|weak| Shared::new(settings, loaded.state, watches, words(weak.clone())));
+    shared.driver.push(DriverInput::Applied {
+        index: loaded.applied.index,
+        sessions,
+    });
+    let recovered = reconciled.recovered;
+    let replica = Replica::new(
+        ReplicaOptions {
+            server: shared.settings.server,
+            voters: vec![shared.settings.server],
+            rules,
+            election_jitter_ticks: 0,
+        },
+        replica::Recovered {
+            truncated: (recovered.base.index, recovered.base.term),
+            entries: recovered.entries,
+            hard_state: recovered.hard_state,
+            membership: Some(membership.clone()),
+            applied_index: loaded.applied.index,
+        },
+        &logging::slog_to_tracing(),
+    )?;
+    let applier = Applier::new(shared.clone(), loaded.applied.index, loaded.applied.term);
+    Ok((
+        shared,
+        Parts {
+            directory,
+            log,
+            replica,
+            applier,
+            tree,
+            membership,
+        },
+    ))
+}
