@@ -67,6 +67,7 @@ impl ServeError {
             ServeError::Unreadable(..) | ServeError::Config(_) | ServeError::Ensemble(_) | ServeError::NoClientPort => {
                 INVALID_INVOCATION
             }
+            ServeError::Failure(Failure::Directory(_)) => UNUSABLE_DIRECTORY,
             _ => UNEXPECTED,
         }
     }
