@@ -192,6 +192,8 @@ pub struct Handshake {
     pub password: Vec<u8>,
     /// Whether the trailing `readOnly` byte is sent at all; clients up to 3.3 do not.
     pub with_read_only_byte: bool,
+    /// Frames of requests that are sent in the same segment, without waiting for the answer.
+    pub behind: Vec<u8>,
 }
 
 /// The server's answer to a handshake.
@@ -237,7 +239,9 @@ impl Connection {
         if handshake.with_read_only_byte {
             body.boolean(false);
         }
-        self.send(&framed(&body.bytes));
+        let mut bytes = framed(&body.bytes);
+        bytes.extend_from_slice(&handshake.behind);
+        self.send(&bytes);
         let frame = match self.receive() {
             Received::Frame(frame) => frame,
             Received::Closed => return Ok(None),

@@ -27,8 +27,11 @@ use crate::operation::{Action, RelativeZxid, Request, Resume, Step, Version, Wat
 use crate::player::{SESSIONS, USUAL_TIMEOUT_MS};
 use crate::random::Random;
 
-/// The most requests in one burst.
+/// The most requests in most bursts.
 const LONGEST_BURST: u64 = 12;
+/// The most in a few: more than a server may want to hold at once, so that it stops reading in between. Less than
+/// Apache's `globalOutstandingLimit` of 1,000.
+const LONG_BURST: u64 = 600;
 /// The most operations in one multi.
 const LONGEST_MULTI: u64 = 6;
 
@@ -107,6 +110,7 @@ pub fn sequence(seed: u64, count: usize) -> Vec<Step> {
         for action in generator.actions() {
             requests += match &action {
                 Action::Send(sent) => sent.len(),
+                Action::Open { behind, .. } => 1 + behind.len(),
                 _ => 1,
             };
             steps.push(Step { session, action });
@@ -151,10 +155,21 @@ impl Generator {
                 }
                 actions
             }
-            Kind::Open => vec![Action::Open {
-                timeout_ms: *self.random.pick(&[USUAL_TIMEOUT_MS, 30_000, 1, 0, -5, i32::MAX]),
-                with_read_only_byte: self.random.percent(60),
-            }],
+            Kind::Open => {
+                self.forget_session();
+                let timeout_ms = *self.random.pick(&[USUAL_TIMEOUT_MS, 30_000, 1, 0, -5, i32::MAX]);
+                let with_read_only_byte = self.random.percent(60);
+                let behind = if self.theme != Theme::HardQuotas && self.random.percent(40) {
+                    self.burst()
+                } else {
+                    Vec::new()
+                };
+                vec![Action::Open {
+                    timeout_ms,
+                    with_read_only_byte,
+                    behind,
+                }]
+            }
             Kind::BadFrame => vec![Action::BadFrame(self.bad_frame())],
             Kind::Quota => self
                 .quota()
@@ -213,7 +228,12 @@ impl Generator {
         } else if self.random.percent(10) {
             requests.push(self.request(Kind::SetWatches));
         }
-        for _ in 0..2 + self.random.below(LONGEST_BURST - 1) {
+        let longest = if self.random.percent(1) {
+            LONG_BURST
+        } else {
+            LONGEST_BURST
+        };
+        for _ in 0..2 + self.random.below(longest - 1) {
             let kind = self.random.weighted(&[
                 (30, Kind::Create),
                 (18, Kind::Delete),

@@ -45,7 +45,7 @@ use std::env;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use operation::Step;
+use operation::{Action, Step};
 use player::{StepView, fresh_tree, play};
 use target::Target;
 
@@ -113,7 +113,8 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 fn requests(step: &Step) -> usize {
     match &step.action {
-        operation::Action::Send(requests) => requests.len(),
+        Action::Send(requests) => requests.len(),
+        Action::Open { behind, .. } => 1 + behind.len(),
         _ => 1,
     }
 }

@@ -34,6 +34,8 @@ pub enum Action {
         timeout_ms: i32,
         /// Whether the handshake has the `readOnly` byte.
         with_read_only_byte: bool,
+        /// Requests sent in the same segment as the handshake.
+        behind: Vec<Request>,
     },
     /// Bytes that are no frame: a length that no server may accept, and what follows it.
     BadFrame(Vec<u8>),
@@ -433,11 +435,15 @@ impl Display for Step {
             Action::Open {
                 timeout_ms,
                 with_read_only_byte,
+                behind,
             } => {
                 write!(
                     out,
                     "opens a new session (timeout {timeout_ms} ms, readOnly byte {with_read_only_byte})"
-                )
+                )?;
+                behind
+                    .iter()
+                    .try_for_each(|request| write!(out, " and at once: {request}"))
             }
             Action::BadFrame(bytes) => write!(out, "sends bytes that are no frame: {bytes:02x?}"),
         }

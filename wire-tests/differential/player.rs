@@ -151,9 +151,14 @@ impl Player {
             Action::Open {
                 timeout_ms,
                 with_read_only_byte,
+                behind,
             } => {
+                requests = behind;
                 self.drop_connection(session);
-                self.open_session(session, *timeout_ms, *with_read_only_byte, &mut view);
+                let (bytes, xids) = self.encoded(session, behind);
+                if self.open_session(session, *timeout_ms, *with_read_only_byte, bytes, &mut view) {
+                    incoming[session] = self.replies(session, behind, &xids);
+                }
             }
         }
         self.fence(&mut incoming);
@@ -208,6 +213,15 @@ impl Player {
     }
 
     fn talk(&mut self, session: usize, requests: &[Request]) -> Vec<Incoming> {
+        let (bytes, xids) = self.encoded(session, requests);
+        if let Some(connection) = self.slots[session].connection.as_mut() {
+            connection.send(&bytes);
+        }
+        self.replies(session, requests, &xids)
+    }
+
+    /// The frames of the requests, and their xids.
+    fn encoded(&mut self, session: usize, requests: &[Request]) -> (Vec<u8>, Vec<i32>) {
         let known = Known {
             root: &self.root,
             seen: &self.seen,
@@ -224,11 +238,16 @@ impl Player {
             xids.push(xid);
             bytes.extend_from_slice(&framed(&request.payload(xid, &known)));
         }
+        (bytes, xids)
+    }
+
+    /// What comes until the last of the replies.
+    fn replies(&mut self, session: usize, requests: &[Request], xids: &[i32]) -> Vec<Incoming> {
+        let slot = &mut self.slots[session];
         let mut incoming = Vec::new();
         let Some(connection) = slot.connection.as_mut() else {
             return incoming;
         };
-        connection.send(&bytes);
         let mut replies = 0;
         while replies < xids.len() {
             match receive(connection) {

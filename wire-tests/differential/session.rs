@@ -33,7 +33,7 @@ impl Player {
             }
             self.slots[session].session = None;
         }
-        self.open_session(session, USUAL_TIMEOUT_MS, true, view);
+        self.open_session(session, USUAL_TIMEOUT_MS, true, Vec::new(), view);
     }
 
     pub fn drop_connection(&mut self, session: usize) {
@@ -84,11 +84,20 @@ impl Player {
             session_id: identity.id,
             password: identity.password.clone(),
             with_read_only_byte: true,
+            behind: Vec::new(),
         };
         self.shake_hands(session, &handshake, view)
     }
 
-    pub fn open_session(&mut self, session: usize, timeout_ms: i32, with_read_only_byte: bool, view: &mut StepView) {
+    /// Opens a new session, with these bytes behind its handshake. Whether it has a connection now is the answer.
+    pub fn open_session(
+        &mut self,
+        session: usize,
+        timeout_ms: i32,
+        with_read_only_byte: bool,
+        behind: Vec<u8>,
+        view: &mut StepView,
+    ) -> bool {
         let slot = &mut self.slots[session];
         slot.session = None;
         let handshake = Handshake {
@@ -97,8 +106,9 @@ impl Player {
             session_id: 0,
             password: vec![0; 16],
             with_read_only_byte,
+            behind,
         };
-        self.shake_hands(session, &handshake, view);
+        self.shake_hands(session, &handshake, view)
     }
 
     fn shake_hands(&mut self, session: usize, handshake: &Handshake, view: &mut StepView) -> bool {

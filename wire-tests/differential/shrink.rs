@@ -60,36 +60,41 @@ fn without_parts(best: &mut Vec<Step>, fails: &mut dyn FnMut(&[Step]) -> Option<
 
 /// The step without its part of this number, `None` when it has no more parts.
 fn smaller(step: &Step, number: usize) -> Option<Step> {
-    let Action::Send(requests) = &step.action else {
-        return None;
+    let (requests, fewest) = match &step.action {
+        Action::Send(requests) => (requests, 1),
+        Action::Open { behind, .. } => (behind, 0),
+        _ => return None,
     };
     let mut left = number;
     let mut smaller = requests.clone();
-    if requests.len() > 1 {
+    if requests.len() > fewest {
         if left < requests.len() {
             smaller.remove(left);
-            return Some(Step {
-                session: step.session,
-                action: Action::Send(smaller),
-            });
+            return Some(with_requests(step, smaller));
         }
         left -= requests.len();
     }
     for request in &mut smaller {
-        let parts = match request {
-            Request::Multi { operations, .. } => operations,
-            _ => continue,
+        let Request::Multi { operations: parts, .. } = request else {
+            continue;
         };
         if left < parts.len() {
             parts.remove(left);
-            return Some(Step {
-                session: step.session,
-                action: Action::Send(smaller),
-            });
+            return Some(with_requests(step, smaller));
         }
         left -= parts.len();
     }
     None
+}
+
+fn with_requests(step: &Step, requests: Vec<Request>) -> Step {
+    let mut step = step.clone();
+    match &mut step.action {
+        Action::Send(sent) => *sent = requests,
+        Action::Open { behind, .. } => *behind = requests,
+        _ => {}
+    }
+    step
 }
 
 #[cfg(test)]

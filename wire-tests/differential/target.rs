@@ -253,6 +253,7 @@ impl Administrator {
             session_id: 0,
             password: vec![0; 16],
             with_read_only_byte: true,
+            behind: Vec::new(),
         };
         match administrator.connection.shake_hands(&handshake) {
             Ok(Some(welcome)) if welcome.timeout_ms > 0 => {}
