@@ -3,12 +3,15 @@
 use super::{Change, State, remove};
 use crate::proto::{ErrorCode, Reply, SessionId};
 use crate::state_machine::command::{Command, SessionBody};
+use crate::state_machine::node::CONTAINER_OWNER;
 use crate::state_machine::session::Session;
 
 /// createSession: the id and the password come with the command, from the server that took the connection.
 pub(super) fn open(state: &mut State, command: &Command, changes: &mut Vec<Change>) -> Result<Reply, ErrorCode> {
     let body = decode(command)?;
-    if state.sessions.get(command.session).is_some() {
+    // As owners, the first two ids mark persistent znodes and containers.
+    let is_taken = matches!(command.session.0, 0 | CONTAINER_OWNER) || state.sessions.get(command.session).is_some();
+    if is_taken {
         return Err(ErrorCode::SystemError);
     }
     state.sessions.insert(Session {
