@@ -1,6 +1,7 @@
 //! `menagerie serve`: one server, from its configuration to its end.
 
-use crate::config::{self, Base, Config, ConfigError, Membership, Severity, Sources};
+use crate::admin::{Directories, FourLetterAnswers, Registry, Status};
+use crate::config::{self, Base, Config, ConfigError, Membership, MetricsProvider, Severity, Sources};
 use crate::net::{self, ListenError};
 use crate::server::authentication::DigestAlgorithm;
 use crate::server::{
@@ -16,6 +17,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -166,7 +168,8 @@ async fn run_server(config: &Config, started: Instant) -> Result<(), ServeError>
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
     let listener = listen(config)?;
-    let mut server = Server::start(options(config))?;
+    let status = status(config);
+    let mut server = Server::start(options(config, status.clone()))?;
     let zxid = server.ready().await?;
     server.accept(listener);
     tracing::info!(
@@ -222,7 +225,14 @@ fn listen(config: &Config) -> Result<TcpListener, ServeError> {
     Err(last)
 }
 
-fn options(config: &Config) -> Options {
+fn layout(config: &Config) -> Layout {
+    Layout {
+        data_directory: config.storage.data_dir.clone(),
+        log_directory: config.storage.data_log_dir.clone(),
+    }
+}
+
+fn options(config: &Config, status: Arc<Status>) -> Options {
     Options {
         settings: settings(config),
         rules: rules(config),
@@ -231,10 +241,7 @@ fn options(config: &Config) -> Options {
             per_znode: limit(config.limits.max_watches_per_znode),
         },
         recovery: RecoveryOptions {
-            layout: Layout {
-                data_directory: config.storage.data_dir.clone(),
-                log_directory: config.storage.data_log_dir.clone(),
-            },
+            layout: layout(config),
             fresh: Identity {
                 cluster_id: rand::random(),
                 server_id: server_id(config).0,
@@ -259,15 +266,25 @@ fn options(config: &Config) -> Options {
             max_per_minute: config.tree.container_max_per_minute,
             max_never_used_ms: config.tree.container_max_never_used_ms.map_or(0, |ms| ms.get().into()),
         },
-        words: Box::new(|_| -> Box<dyn Words> { Box::new(NoWords) }),
+        words: Box::new(move |shared| -> Box<dyn Words> {
+            status.attach(shared);
+            Box::new(FourLetterAnswers::new(status))
+        }),
     }
 }
 
-struct NoWords;
-impl Words for NoWords {
-    fn answer(&self, _first_bytes: &[u8]) -> crate::server::Word {
-        crate::server::Word::Unknown
+/// What operators are shown is read through this.
+fn status(config: &Config) -> Arc<Status> {
+    let layout = layout(config);
+    let directories = Directories {
+        tree: layout.tree(),
+        log: layout.log(),
+    };
+    let registry = Arc::new(Registry::default());
+    if config.metrics.provider != MetricsProvider::Nobody {
+        registry.install();
     }
+    Arc::new(Status::new(config.clone(), directories, registry))
 }
 
 fn limit(limit: Option<NonZeroU32>) -> usize {

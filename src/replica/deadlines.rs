@@ -52,6 +52,14 @@ impl Deadlines {
         }
     }
 
+    /// The ticks that each session has left, in no order.
+    pub(super) fn remaining(&self) -> impl Iterator<Item = (SessionId, u64)> {
+        let now = self.now;
+        self.sessions
+            .iter()
+            .map(move |(id, deadline)| (*id, deadline.due().saturating_sub(now)))
+    }
+
     /// Gives every session its full timeout again.
     pub(super) fn restart(&mut self) {
         for deadline in self.sessions.values_mut() {

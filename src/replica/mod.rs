@@ -275,6 +275,11 @@ impl Replica {
         self.deadlines.open(session, timeout_ticks(timeout_ms));
     }
 
+    /// How long each session may stay silent from now on, ms, in no order. On a leader alone: others do not judge.
+    pub fn session_deadlines(&self) -> impl Iterator<Item = (SessionId, u64)> {
+        self.deadlines.remaining().map(|(id, ticks)| (id, ticks * TICK_MS))
+    }
+
     /// A session is gone.
     pub fn session_closed(&mut self, session: SessionId) {
         self.deadlines.close(session);

@@ -104,6 +104,10 @@ impl Driver {
                 self.replica.compact(index);
                 self.log.push(LogInput::Purge { below: index + 1 });
             }
+            DriverInput::Deadlines(answer) => {
+                // Who asked may have stopped waiting.
+                let _ = answer.send(self.replica.session_deadlines().collect());
+            }
             DriverInput::Stop => progress.stopping = true,
         }
     }

@@ -18,11 +18,15 @@ use parking_lot::{Mutex, RwLock};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A complaint about malformed bytes is logged once per peer address and so many µs.
 const COMPLAINT_INTERVAL_US: u64 = 10_000_000;
 /// Addresses that complaints are remembered of; when there are more, all are forgotten and may be logged again.
 const COMPLAINTS_REMEMBERED: usize = 1024;
+
+/// How long an operator's question waits for the driver, which is busy for milliseconds at most unless it hangs.
+const DRIVER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the driver is told.
 pub(super) enum DriverInput {
@@ -36,6 +40,8 @@ pub(super) enum DriverInput {
     Applied { index: u64, sessions: Vec<SessionNews> },
     /// The tree on disk holds everything up to this index.
     Durable { index: u64 },
+    /// An operator asks how long the sessions may stay silent, ms.
+    Deadlines(std::sync::mpsc::Sender<Vec<(SessionId, u64)>>),
     /// End, once everything handed in before is done.
     Stop,
 }
@@ -264,6 +270,14 @@ impl Shared {
     /// The session that a connection has, for the watch listings.
     pub fn session_of(&self, connection: ConnectionId) -> Option<SessionId> {
         self.connection(connection).map(|connection| connection.view().session)
+    }
+
+    /// How long each session may stay silent from now on, ms, in no order; empty if that cannot be told in time. Waits for
+    /// the driver: for operators, not for the request path.
+    pub fn session_deadlines(&self) -> Vec<(SessionId, u64)> {
+        let (answer, answered) = std::sync::mpsc::channel();
+        self.driver.push(DriverInput::Deadlines(answer));
+        answered.recv_timeout(DRIVER_PATIENCE).unwrap_or_default()
     }
 
     /// How many connections there are.

@@ -41,7 +41,7 @@ use crate::proto::{Acl, ErrorCode, Identity, Permissions, Reply, SessionId, Stat
 use bytes::Bytes;
 use hashbrown::HashSet;
 use node::{Kind, Node, NodeId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 /// The truth: every znode, session and list of rights, as of one zxid.
 ///
@@ -50,6 +50,8 @@ pub struct State {
     zxid: Zxid,
     /// The sum of [`digest::of`] over all znodes.
     digest: u64,
+    /// The digest at every [`DIGEST_INTERVAL`]th zxid since the start, the last [`DIGESTS_KEPT`] of them.
+    recorded_digests: VecDeque<(Zxid, u64)>,
     /// Bytes of all paths and all data.
     data_bytes: u64,
     tree: tree::Tree,
@@ -63,6 +65,11 @@ pub struct State {
     /// While a multi runs: how to take it back.
     undo: Option<Vec<edit::Undo>>,
 }
+
+/// The digest is recorded at the multiples of this zxid, as in ZooKeeper.
+const DIGEST_INTERVAL: i64 = 128;
+/// So many recorded digests are kept, the newest.
+const DIGESTS_KEPT: usize = 1024;
 
 /// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +180,7 @@ impl State {
         State {
             zxid: Zxid::ZERO,
             digest: 0,
+            recorded_digests: VecDeque::new(),
             data_bytes: 0,
             tree: tree::Tree::new(Node::new(b"", StoredStat::default(), None, false)),
             acls: acl::AclTable::new(),
@@ -210,10 +218,26 @@ impl State {
             "a failed command changes nothing: {} changes, {changes_before} before it",
             changes.len()
         );
+        self.record_digest();
         Applied {
             zxid: self.zxid,
             result,
         }
+    }
+
+    fn record_digest(&mut self) {
+        if self.zxid.0 % DIGEST_INTERVAL != 0 {
+            return;
+        }
+        if self.recorded_digests.len() == DIGESTS_KEPT {
+            self.recorded_digests.pop_front();
+        }
+        self.recorded_digests.push_back((self.zxid, self.digest));
+    }
+
+    /// The digests at every 128th zxid, oldest first: for the operator who compares members.
+    pub fn recorded_digests(&self) -> impl Iterator<Item = (Zxid, u64)> {
+        self.recorded_digests.iter().copied()
     }
 
     /// The last command that was applied.
@@ -255,8 +279,14 @@ impl State {
             .collect()
     }
 
+    /// The sessions that hold ephemerals, in the order of their ids.
+    pub fn ephemeral_owners(&self) -> impl Iterator<Item = SessionId> {
+        let holding = self.sessions.iter().filter(|entry| !entry.ephemerals.is_empty());
+        holding.map(|entry| entry.session.id)
+    }
+
     /// The ephemerals of a session, sorted.
-    fn ephemeral_paths(&self, session: SessionId) -> Vec<Text> {
+    pub fn ephemeral_paths(&self, session: SessionId) -> Vec<Text> {
         let mut paths: Vec<Text> = self
             .sessions
             .ephemerals_of(session)
