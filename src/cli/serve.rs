@@ -311,6 +311,7 @@ fn settings(config: &Config) -> Settings {
         max_connections: limit(config.limits.max_connections),
         handshake_timeout_ms: config.limits.handshake_timeout_ms.into(),
         outbound_limit_bytes: usize::try_from(config.limits.outbound_queue_bytes).unwrap_or(usize::MAX),
+        outbound_limit_events: config.limits.outbound_queue_messages as usize,
         outbound_stall_ms: config.limits.outbound_stall_timeout_ms.into(),
         skip_acl: config.auth.skip_acl,
         digest_enabled: config.auth.providers.contains(&config::AuthProvider::Digest),

@@ -281,7 +281,7 @@ impl Conversation for Connection {
         }
         let mut pipeline = self.pipeline.lock();
         if output.is_empty() {
-            std::mem::swap(&mut pipeline.outbound, output);
+            pipeline.take_outbound(output);
             if output.is_empty() && pipeline.pending() == 0 {
                 // Idle: no buffer is kept.
                 *output = BytesMut::new();

@@ -79,6 +79,8 @@ pub(super) struct Pipeline {
     syncs_waiting: usize,
     /// Replies and events that wait for the socket.
     pub(super) outbound: BytesMut,
+    /// Events among them.
+    events_queued: usize,
     /// Since when `outbound` is over its limit: monotonic, µs.
     pub(super) stalled_since_us: Option<u64>,
     pub(super) numbers: ConnectionNumbers,
@@ -99,6 +101,7 @@ impl Pipeline {
             pending_bytes: 0,
             syncs_waiting: 0,
             outbound: BytesMut::new(),
+            events_queued: 0,
             stalled_since_us: None,
             numbers: ConnectionNumbers {
                 last_xid: -1,
@@ -135,7 +138,7 @@ impl Pipeline {
 
     /// Whether more requests would only pile up. A connection with nothing in work is never full: it could not be woken.
     fn is_full(&self, surroundings: &Surroundings<'_>) -> bool {
-        if self.outbound.len() > surroundings.settings.outbound_limit_bytes {
+        if self.is_over_limit(surroundings.settings) {
             return true;
         }
         if self.pending.is_empty() {
@@ -479,6 +482,7 @@ impl Pipeline {
             return;
         }
         self.outbound.extend_from_slice(frame);
+        self.events_queued += 1;
         self.numbers.sent += 1;
         surroundings.statistics.packets_sent.fetch_add(1, Relaxed);
         self.check_outbound(surroundings);
@@ -486,17 +490,27 @@ impl Pipeline {
 
     /// Notes whether the queue is over its limit, and gives up a connection whose queue is far beyond it.
     pub(super) fn check_outbound(&mut self, surroundings: &Surroundings<'_>) {
-        let limit = surroundings.settings.outbound_limit_bytes;
-        if self.outbound.len() <= limit {
-            self.stalled_since_us = None;
-        } else {
+        if self.is_over_limit(surroundings.settings) {
             self.stalled_since_us.get_or_insert(surroundings.now_us);
+            let limit = surroundings.settings.outbound_limit_bytes;
             if self.outbound.len() > limit.saturating_mul(OUTBOUND_HARD_FACTOR) {
                 surroundings.statistics.slow_clients.fetch_add(1, Relaxed);
                 self.outbound = BytesMut::new();
                 self.close(Closing::SlowClient, surroundings.statistics);
             }
+        } else {
+            self.stalled_since_us = None;
         }
+    }
+
+    fn is_over_limit(&self, settings: &Settings) -> bool {
+        self.outbound.len() > settings.outbound_limit_bytes || self.events_queued > settings.outbound_limit_events
+    }
+
+    /// Gives what is queued to the socket, whose own buffer `output` is empty.
+    pub(super) fn take_outbound(&mut self, output: &mut BytesMut) {
+        std::mem::swap(&mut self.outbound, output);
+        self.events_queued = 0;
     }
 
     fn take_front(&mut self, statistics: &Statistics) -> Option<Pending> {

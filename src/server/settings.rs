@@ -31,9 +31,12 @@ pub struct Settings {
     pub max_connections: usize,
     /// `nio.sessionlessCnxnTimeout`: how long a connection may take to open a session, ms.
     pub handshake_timeout_ms: u64,
-    /// Bytes that may be queued for one connection; beyond, nothing more is read from it.
+    /// `outboundQueue.maxBytes`: bytes that may be queued for one connection; beyond, nothing more is read from it.
     pub outbound_limit_bytes: usize,
-    /// How long a connection's queue may stay over its limit before it is closed, ms.
+    /// `outboundQueue.maxMessages`: events that may be queued for one connection, likewise. A burst beyond it is kept, up to
+    /// the bytes of [`OUTBOUND_HARD_FACTOR`].
+    pub outbound_limit_events: usize,
+    /// `outboundQueue.stallTimeoutMs`: how long a connection's queue may stay over its limit before it is closed, ms.
     pub outbound_stall_ms: u64,
     /// `skipACL`.
     pub skip_acl: bool,
