@@ -89,7 +89,8 @@ impl Target {
                         own: Some(own),
                     });
                 }
-                Err(error) => last_error = error,
+                Err(error) if is_taken(&error) => last_error = error,
+                Err(error) => return Err(error),
             }
         }
         Err(last_error)
