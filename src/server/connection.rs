@@ -139,7 +139,7 @@ impl Connection {
         });
         self.shared.connection_ended(self, session);
         match closing {
-            Some(Closing::BadLength(_) | Closing::NoHeader(_) | Closing::NoHandshake(_)) => {
+            Some(Closing::BadLength(_) | Closing::NoHeader(_) | Closing::NoHandshake(_) | Closing::BadAuth(_)) => {
                 self.shared.statistics.malformed.fetch_add(1, Relaxed);
                 self.shared.complain(self.peer, closing);
             }

@@ -89,6 +89,8 @@ pub(super) enum Closing {
     Behind { seen: Zxid, here: Zxid },
     #[error("operation {0} is unknown here")]
     UnknownOperation(i32),
+    #[error("an auth packet cannot be read: {0}")]
+    BadAuth(Malformed),
     #[error("authentication failed")]
     AuthenticationFailed,
     #[error("the client has not authenticated as it must")]

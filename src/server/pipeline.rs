@@ -75,6 +75,8 @@ pub(super) struct Pipeline {
     identities: Arc<[Identity]>,
     pending: VecDeque<Pending>,
     pending_bytes: usize,
+    /// Whether the last of them ends the connection: nothing behind it is taken.
+    ends: bool,
     /// Syncs among them whose barrier is not passed: writes behind one are not handed on.
     syncs_waiting: usize,
     /// Replies and events that wait for the socket.
@@ -99,6 +101,7 @@ impl Pipeline {
             identities,
             pending: VecDeque::new(),
             pending_bytes: 0,
+            ends: false,
             syncs_waiting: 0,
             outbound: BytesMut::new(),
             events_queued: 0,
@@ -144,7 +147,8 @@ impl Pipeline {
         if self.pending.is_empty() {
             return false;
         }
-        self.pending.len() >= PENDING_REQUESTS
+        self.ends
+            || self.pending.len() >= PENDING_REQUESTS
             || self.pending_bytes >= PENDING_BYTES
             || surroundings.statistics.outstanding.load(Relaxed) >= surroundings.settings.global_outstanding_limit
     }
@@ -205,7 +209,7 @@ impl Pipeline {
         let header = RequestHeader::decode(&mut decoder).map_err(Closing::NoHeader)?;
         let op = OpCode::from_wire(header.op);
         let kind = match op {
-            Some(OpCode::Auth) => self.auth(&mut decoder, surroundings),
+            Some(OpCode::Auth) => self.auth(&mut decoder, surroundings)?,
             Some(op) if op != OpCode::Sasl && !self.may_speak(surroundings.settings) => {
                 tracing::debug!(session = %self.session, ?op, "a request before authentication");
                 last(
@@ -265,6 +269,7 @@ impl Pipeline {
         intake: &mut Intake,
     ) {
         self.pending_bytes += size_bytes;
+        self.ends |= matches!(kind, Kind::Last { .. }) || header.op == OpCode::CloseSession.to_wire();
         surroundings.statistics.outstanding.fetch_add(1, Relaxed);
         let mut pending = Pending {
             xid: header.xid,
@@ -310,21 +315,21 @@ impl Pipeline {
     }
 
     /// New identities count from the next request on.
-    fn auth(&mut self, decoder: &mut Decoder<'_>, surroundings: &Surroundings<'_>) -> Kind {
-        let Ok(request) = AuthRequest::decode(decoder) else {
-            return self.answered(Err(ErrorCode::MarshallingError));
-        };
-        match authentication::authenticate(&request, &self.address, surroundings.settings) {
-            Ok(new) => {
-                self.add_identities(new);
-                self.answered(Ok(()))
-            }
-            Err(refused) => {
-                surroundings.statistics.auth_failed.fetch_add(1, Relaxed);
-                tracing::warn!(session = %self.session, scheme = %request.scheme, "authentication failed: {refused}");
-                last(ErrorCode::AuthFailed, Zxid(0), Closing::AuthenticationFailed)
-            }
-        }
+    fn auth(&mut self, decoder: &mut Decoder<'_>, surroundings: &Surroundings<'_>) -> Result<Kind, Closing> {
+        let request = AuthRequest::decode(decoder).map_err(Closing::BadAuth)?;
+        Ok(
+            match authentication::authenticate(&request, &self.address, surroundings.settings) {
+                Ok(new) => {
+                    self.add_identities(new);
+                    self.answered(Ok(()))
+                }
+                Err(refused) => {
+                    surroundings.statistics.auth_failed.fetch_add(1, Relaxed);
+                    tracing::warn!(session = %self.session, scheme = %request.scheme, "authentication failed: {refused}");
+                    last(ErrorCode::AuthFailed, Zxid(0), Closing::AuthenticationFailed)
+                }
+            },
+        )
     }
 
     fn add_identities(&mut self, new: Vec<Identity>) {
@@ -396,11 +401,8 @@ impl Pipeline {
         self.numbers.sent += missed;
         surroundings.statistics.packets_sent.fetch_add(missed, Relaxed);
         // Auth and SASL replies carry no zxid.
-        let zxid = if pending.xid == Xid::AUTH || matches!(request, Local::Sasl) {
-            Zxid(0)
-        } else {
-            state.zxid()
-        };
+        let carries_none = [OpCode::Auth, OpCode::Sasl].map(OpCode::to_wire).contains(&pending.op);
+        let zxid = if carries_none { Zxid(0) } else { state.zxid() };
         self.reply(pending, zxid, None, surroundings, |out| {
             request.execute(state, &asker, surroundings, out)
         });
