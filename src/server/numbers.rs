@@ -3,7 +3,7 @@
 use crate::proto::{Xid, Zxid};
 
 /// Numbers of one connection, for `cons`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct ConnectionNumbers {
     /// Frames received.
     pub received: u64,
@@ -13,7 +13,7 @@ pub struct ConnectionNumbers {
     pub last_op: Option<i32>,
     /// xid of the last request answered; -1 before any.
     pub last_xid: i32,
-    /// zxid of the last reply.
+    /// zxid of the last reply; -1 before any.
     pub last_zxid: i64,
     /// When the last reply was queued: monotonic, µs.
     pub last_reply_us: u64,
@@ -29,13 +29,28 @@ pub struct ConnectionNumbers {
     pub answered: u64,
 }
 
+impl Default for ConnectionNumbers {
+    fn default() -> Self {
+        ConnectionNumbers {
+            received: 0,
+            sent: 0,
+            last_op: None,
+            last_xid: -1,
+            last_zxid: -1,
+            last_reply_us: 0,
+            last_latency_us: 0,
+            min_latency_us: 0,
+            sum_latency_us: 0,
+            max_latency_us: 0,
+            answered: 0,
+        }
+    }
+}
+
 impl ConnectionNumbers {
     /// Begins to count anew.
     pub(super) fn reset(&mut self) {
-        *self = ConnectionNumbers {
-            last_xid: -1,
-            ..ConnectionNumbers::default()
-        };
+        *self = ConnectionNumbers::default();
     }
 
     pub(super) fn count(&mut self, op: i32, xid: Xid, zxid: Zxid, now_us: u64, latency_us: u64) {

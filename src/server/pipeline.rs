@@ -106,10 +106,7 @@ impl Pipeline {
             outbound: BytesMut::new(),
             events_queued: 0,
             stalled_since_us: None,
-            numbers: ConnectionNumbers {
-                last_xid: -1,
-                ..ConnectionNumbers::default()
-            },
+            numbers: ConnectionNumbers::default(),
         }
     }
 
