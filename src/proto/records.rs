@@ -64,17 +64,16 @@ impl Identity {
     }
 
     /// Reads one. A scheme that is null is one that nobody knows, like the empty one: the list is refused as an invalid
-    /// one, not as malformed, and its id does not matter.
+    /// one, not as malformed, and its id does not matter. Nor does that of `auth`, which kazoo writes as null.
     pub fn decode(decoder: &mut Decoder<'_>) -> Result<Identity, Malformed> {
         let is_scheme_null = decoder.is_null();
-        Ok(Identity {
-            scheme: decoder.text_or_empty()?,
-            id: if is_scheme_null {
-                decoder.text_or_empty()?
-            } else {
-                decoder.text()?
-            },
-        })
+        let scheme = decoder.text_or_empty()?;
+        let id = if is_scheme_null || scheme.as_str() == "auth" {
+            decoder.text_or_empty()?
+        } else {
+            decoder.text()?
+        };
+        Ok(Identity { scheme, id })
     }
 
     /// Writes it.
@@ -196,5 +195,23 @@ impl Stat {
         out.write_int(self.data_length);
         out.write_int(self.num_children);
         out.write_long(self.pzxid.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(scheme: &str) -> Result<Identity, Malformed> {
+        let mut out = BytesMut::new();
+        out.write_text(scheme);
+        out.write_int(-1);
+        Identity::decode(&mut Decoder::new(&out.freeze()))
+    }
+
+    #[test]
+    fn a_null_id_is_taken_only_where_nobody_looks_at_it() {
+        assert_eq!(decoded("auth"), Ok(Identity::new("auth", "")));
+        assert_eq!(decoded("world"), Err(Malformed::UnexpectedNull));
     }
 }
