@@ -46,8 +46,9 @@ fn main() {
     println!("{:<58} {:>10} {:>10}", "ns per operation", "fastest", "median");
     wire(&bench);
     entries(&bench);
-    state(&bench, znodes.max(CHILDREN_PER_PARENT));
+    // Before the znodes: what they leave free would hide what watches take.
     watches(&bench);
+    state(&bench, znodes.max(CHILDREN_PER_PARENT));
 }
 
 struct Bench {
@@ -182,31 +183,18 @@ fn state(bench: &Bench, znodes: usize) {
         format!("memory: bytes of RSS per znode of 100 bytes, {znodes} of them")
     );
 
-    let caller = [Identity::anyone()];
-    let mut random = Random(7);
-    let mut out = BytesMut::with_capacity(1 << 20);
-    let mut query = |name: &str, make: &dyn Fn(usize) -> Query| {
-        let queries: Vec<_> = (0..BATCH).map(|_| make(random.below(znodes))).collect();
-        bench.batches(name, BATCH, || {
-            for query in &queries {
-                out.clear();
-                let header = ReplyHeader {
-                    xid: Xid(1),
-                    zxid: state.zxid(),
-                    error: None,
-                };
-                header.encode_frame(&mut out, |out| state.query(query, SESSION, &caller, false, out));
-                assert!(out.len() > 4 + ReplyHeader::BYTES, "the znode is there");
-            }
-        });
-    };
-    query("state: getData to reply frame", &get_data);
-    query("state: exists to reply frame", &|number| {
+    let children = |number| Query::GetChildren(watch(parent(number)));
+    query(bench, "state: getData to reply frame", &state, znodes, &get_data);
+    query(bench, "state: exists to reply frame", &state, znodes, &|number| {
         Query::Exists(watch(path(number)))
     });
-    query("state: getChildren of 1000 to reply frame", &|number| {
-        Query::GetChildren(watch(parent(number)))
-    });
+    query(
+        bench,
+        "state: getChildren of 1000 to reply frame",
+        &state,
+        znodes,
+        &children,
+    );
 
     let mut random = Random(8);
     apply(bench, "state: apply setData", &mut state, 1, &mut || {
@@ -229,6 +217,25 @@ fn state(bench: &Bench, znodes: usize) {
         "{:<58} {each:>10}",
         format!("state: take_dirty, each of {dirty} records")
     );
+}
+
+fn query(bench: &Bench, name: &str, state: &State, znodes: usize, make: &dyn Fn(usize) -> Query) {
+    let caller = [Identity::anyone()];
+    let mut random = Random(7);
+    let mut out = BytesMut::with_capacity(1 << 20);
+    let prepare = || (0..BATCH).map(|_| make(random.below(znodes))).collect::<Vec<_>>();
+    bench.prepared(name, BATCH, prepare, |queries| {
+        for query in &queries {
+            out.clear();
+            let header = ReplyHeader {
+                xid: Xid(1),
+                zxid: state.zxid(),
+                error: None,
+            };
+            header.encode_frame(&mut out, |out| state.query(query, SESSION, &caller, false, out));
+            assert!(out.len() > 4 + ReplyHeader::BYTES, "the znode is there");
+        }
+    });
 }
 
 /// Commands are made anew for each batch, so that the znodes that they touch are as cold as a server's.
