@@ -121,8 +121,21 @@ impl Player {
                 self.play(body)
                     .map_err(|error| format!("{variable} = {number}: {error}"))
             }),
+            Action::Eventually(body) => self.retry(body),
             Action::Only { flavour, body } if *flavour == self.flavour => self.play(body),
             Action::Only { .. } | Action::Nothing => Ok(()),
+        }
+    }
+
+    fn retry(&mut self, action: &Action) -> Result<(), String> {
+        const PAUSE: Duration = Duration::from_millis(50);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let outcome = self.play(action);
+            if outcome.is_ok() || Instant::now() > deadline {
+                return outcome;
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 

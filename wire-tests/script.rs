@@ -82,6 +82,8 @@ pub(crate) enum Action {
         to: i64,
         body: Box<Action>,
     },
+    /// `eventually: STEP`: tried again until it succeeds, for what the server does when it gets round to it.
+    Eventually(Box<Action>),
     /// `ours: STEP`, `apache: STEP`; a `difference: reason` must come before.
     Only { flavour: Flavour, body: Box<Action> },
     /// `difference: reason`
@@ -210,6 +212,9 @@ fn statement(text: &str, lines: &[&str]) -> Result<Action, String> {
                 body: Box::new(statement(rest.trim_start(), lines)?),
             });
         }
+    }
+    if let Some(rest) = text.strip_prefix("eventually:") {
+        return Ok(Action::Eventually(Box::new(statement(rest.trim_start(), lines)?)));
     }
     let mut tokens = lex(text)?;
     let word = match tokens.first() {
