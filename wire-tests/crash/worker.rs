@@ -121,6 +121,7 @@ impl Worker {
             session_id: self.session.0,
             password: self.session.1.clone(),
             with_read_only_byte: true,
+            behind: Vec::new(),
         };
         let welcome = connection
             .shake_hands(&handshake)
