@@ -54,6 +54,8 @@ const PURE: &[&str] = &[
     "server/local.rs",
     "server/handshake.rs",
     "server/authentication.rs",
+    "server/sasl.rs",
+    "server/digest_md5.rs",
     "server/applier.rs",
 ];
 

@@ -5,7 +5,8 @@ use crate::config::{self, Base, Config, ConfigError, Membership, MetricsProvider
 use crate::net::{self, ListenError};
 use crate::server::authentication::DigestAlgorithm;
 use crate::server::{
-    CheckpointSchedule, ContainerSchedule, Failure, Options, RecoveryOptions, Server, Settings, Syncing, Words,
+    CheckpointSchedule, ContainerSchedule, Failure, Options, RecoveryOptions, SaslUsers, Server, Settings, Syncing,
+    Words,
 };
 use crate::state_machine::{Rules, ServerId};
 use crate::storage::directory::{Identity, Layout};
@@ -326,9 +327,22 @@ fn settings(config: &Config) -> Settings {
             .super_digest
             .as_ref()
             .map(|secret| secret.expose().to_owned()),
+        sasl: sasl_users(config),
         required_schemes: config.auth.enforced_schemes.iter().flatten().cloned().collect(),
         linearizable_reads: config.reads.linearizable,
     }
+}
+
+fn sasl_users(config: &Config) -> Option<SaslUsers> {
+    let users = config.auth.sasl.users.as_ref()?;
+    Some(SaslUsers {
+        passwords: users
+            .iter()
+            .map(|(user, password)| (user.clone(), password.expose().to_owned()))
+            .collect(),
+        super_users: config.auth.sasl_super_users.clone(),
+        allow_failed: config.auth.sasl.allow_failed,
+    })
 }
 
 fn rules(config: &Config) -> Rules {

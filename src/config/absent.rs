@@ -107,17 +107,7 @@ pub(super) const KEYS: &[Key] = &[
         "true",
         "an empty data directory is always taken into use",
     ),
-    Key::missing(
-        "SASLAuthenticationProvider.superPassword",
-        "",
-        "a super user for SASL by password",
-    ),
     Key::missing("letAnySaslUserDoX", "", "rights of one SASL user for all of them"),
-    Key::missing(
-        "allowSaslFailedClients",
-        "false",
-        "a client whose SASL login failed is refused",
-    ),
     Key::missing("ensembleAuthName", "", "the scheme `ensemble`"),
     Key::missing(
         "IPAuthenticationProvider.usexforwardedfor",

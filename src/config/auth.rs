@@ -1,9 +1,11 @@
 //! Who may do what: providers, super users, enforcement.
 
 use super::draft::{Draft, Given};
+use super::jaas;
 use super::key::{Key, Setter};
+use super::load::ReadFile;
 use super::value::Secret;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// A way for a client to prove an identity. (`world` and `auth` are not ways to prove one, and always exist.)
@@ -94,6 +96,8 @@ impl Default for Auth {
             sasl: Sasl {
                 login_context: "Server".to_owned(),
                 login_config_file: None,
+                users: None,
+                allow_failed: false,
             },
         }
     }
@@ -106,6 +110,12 @@ pub struct Sasl {
     pub login_context: String,
     /// The login (JAAS) file (`java.security.auth.login.config`). Default none: SASL cannot be used.
     pub login_config_file: Option<PathBuf>,
+    /// Users and their passwords, as the section of the login file names them; that of `super` may be another one
+    /// (`SASLAuthenticationProvider.superPassword`). `None` where there is no such section: SASL cannot be used.
+    pub users: Option<BTreeMap<String, Secret>>,
+    /// A connection whose authentication failed goes on without (`allowSaslFailedClients`). Default off, as in
+    /// ZooKeeper.
+    pub allow_failed: bool,
 }
 
 const DIGEST_ALGORITHMS: &str = "SHA1, SHA-256, SHA-512 or SHA3-256";
@@ -228,9 +238,67 @@ pub(super) const KEYS: &[Key] = &[
         "java.security.auth.login.config",
         "",
         Setter::Text(|draft, path| draft.config.auth.sasl.login_config_file = Some(PathBuf::from(path))),
-        "the login (JAAS) file",
+        "the login (JAAS) file: SASL users and their passwords",
+    ),
+    Key::honoured(
+        "SASLAuthenticationProvider.superPassword",
+        "",
+        Setter::Secret(|draft, text| draft.pending.sasl_super_password = Some(Secret::new(text))),
+        "the password of the SASL user super, instead of that in the login file",
+    ),
+    Key::honoured(
+        "allowSaslFailedClients",
+        "false",
+        Setter::Lenient(|draft, on| draft.config.auth.sasl.allow_failed = on),
+        "a connection whose SASL authentication failed goes on without an identity",
     ),
 ];
+
+/// Reads the login file.
+///
+/// A missing file is an error, a missing section is not, as in ZooKeeper: many share one file between programs.
+pub(super) fn check_sasl(draft: &mut Draft, read: ReadFile<'_>) {
+    const FILE: &str = "java.security.auth.login.config";
+    let Some(path) = draft.config.auth.sasl.login_config_file.clone() else {
+        return;
+    };
+    let sections = match read(&path) {
+        Ok(Some(text)) => jaas::parse(&text).map_err(|error| format!("it is no login file: {error}")),
+        Ok(None) => Err("there is no such file".to_owned()),
+        Err(error) => Err(format!("the file cannot be read: {error}")),
+    };
+    let mut sections = match sections {
+        Ok(sections) => sections,
+        Err(message) => return draft.wrong(FILE, message),
+    };
+    let section = draft.config.auth.sasl.login_context.clone();
+    let Some(modules) = sections.remove(&section) else {
+        return draft.warn_about(
+            FILE,
+            format!("it has no section {section}: clients cannot authenticate with SASL"),
+        );
+    };
+    if let Some(kerberos) = modules.iter().find(|module| module.is_kerberos()) {
+        return draft.warn_about(
+            FILE,
+            format!(
+                "the section {section} asks for {}: Kerberos is not available here, clients cannot authenticate with \
+                 SASL; use org.apache.zookeeper.server.auth.DigestLoginModule",
+                kerberos.class
+            ),
+        );
+    }
+    let mut users: BTreeMap<String, Secret> = modules
+        .into_iter()
+        .flat_map(|module| module.options)
+        .filter_map(|(name, password)| Some((name.strip_prefix("user_")?.to_owned(), password)))
+        .collect();
+    let super_password = draft.pending.sasl_super_password.take();
+    if let (Some(of_super), Some(password)) = (users.get_mut("super"), super_password) {
+        *of_super = password;
+    }
+    draft.config.auth.sasl.users = Some(users);
+}
 
 /// ZooKeeper logs a class that it cannot load and goes on without it; whoever enforces its scheme gets an error.
 fn set_provider(draft: &mut Draft, given: &Given) -> Result<(), String> {

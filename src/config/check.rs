@@ -1,6 +1,6 @@
 //! The checks that need more than one key, in ZooKeeper's order, and the fields that come out of them.
 
-use super::auth::AuthProvider;
+use super::auth::{self, AuthProvider};
 use super::draft::{Draft, PendingStore, PendingTls};
 use super::load::ReadFile;
 use super::membership::check_membership;
@@ -20,6 +20,7 @@ pub(super) fn check(draft: &mut Draft, read: ReadFile<'_>) {
     check_operating(draft);
     check_tls(draft, read);
     check_auth(draft);
+    auth::check_sasl(draft, read);
     check_membership(draft, read);
     if draft.config.listeners.client.is_none() && draft.config.listeners.secure_client.is_none() {
         draft.warn_about(

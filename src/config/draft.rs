@@ -44,6 +44,7 @@ pub(super) struct Pending {
     pub(super) enforce_auth: bool,
     pub(super) enforced_schemes: Vec<String>,
     pub(super) require_sasl: bool,
+    pub(super) sasl_super_password: Option<Secret>,
     pub(super) init_limit_ticks: Option<u32>,
     pub(super) sync_limit_ticks: Option<u32>,
     pub(super) peer_type: Option<PeerType>,

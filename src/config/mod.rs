@@ -20,6 +20,7 @@ mod auth;
 mod check;
 mod cluster;
 mod draft;
+mod jaas;
 mod key;
 mod load;
 mod membership;

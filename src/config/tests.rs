@@ -240,8 +240,12 @@ const AUTH: &[Case] = &[
         c.auth.enforced_schemes == Some(BTreeSet::from(["sasl".to_owned()]))
     }),
     ("sasl.serverconfig", "Zoo", |c| c.auth.sasl.login_context == "Zoo"),
+    ("SASLAuthenticationProvider.superPassword", "abracadabra", |c| {
+        sasl_password(c, "super") == Some("abracadabra")
+    }),
+    ("allowSaslFailedClients", "true", |c| c.auth.sasl.allow_failed),
     ("java.security.auth.login.config", "/jaas", |c| {
-        c.auth.sasl.login_config_file.as_deref() == Some(Path::new("/jaas"))
+        c.auth.sasl.login_config_file.as_deref() == Some(Path::new("/jaas")) && sasl_password(c, "bob") == Some("b0b")
     }),
 ];
 
@@ -439,6 +443,7 @@ fn companions(key: &str) -> &'static str {
         "sessionRequireClientSASLAuth" => {
             "authProvider.x=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n"
         }
+        "SASLAuthenticationProvider.superPassword" => "java.security.auth.login.config=/jaas\n",
         key if key.starts_with("ssl.") && key.contains("Store.") && !key.ends_with("location") => {
             "ssl.keyStore.location=/k.jks\nssl.trustStore.location=/t.jks\n\
              ssl.quorum.keyStore.location=/k.jks\nssl.quorum.trustStore.location=/t.jks\n"
@@ -451,9 +456,17 @@ fn companions(key: &str) -> &'static str {
     }
 }
 
+const JAAS: &str = "Server { org.apache.zookeeper.server.auth.DigestLoginModule required user_super=x user_bob=b0b; };\n\
+                    Kerberos { com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true; };\n";
+
+fn sasl_password<'a>(config: &'a Config, user: &str) -> Option<&'a str> {
+    Some(config.auth.sasl.users.as_ref()?.get(user)?.expose())
+}
+
 const FILES: &[(&str, &str)] = &[
     ("/data/myid", "1\n"),
     ("/secret", "from the file\n"),
+    ("/jaas", JAAS),
     ("/zoo.cfg.dynamic.1000a", "server.1=a:2888:3888\nserver.2=b:2888:3888\n"),
 ];
 
@@ -1016,6 +1029,7 @@ fn flags_that_harnesses_pass_to_a_jvm_are_understood() {
     let scene = Scene {
         text: SAMPLE,
         overrides: &flags,
+        files: &[("/tmp/jaas.conf", JAAS)],
         ..Scene::default()
     };
     let loaded = scene.load().unwrap();
@@ -1029,6 +1043,45 @@ fn flags_that_harnesses_pass_to_a_jvm_are_understood() {
         loaded.config.auth.sasl.login_config_file.as_deref(),
         Some(Path::new("/tmp/jaas.conf"))
     );
+}
+
+#[test]
+fn a_login_file_that_cannot_be_used_is_an_error_or_named_in_a_warning() {
+    let scene = |section: &'static str, file: &'static str| {
+        (
+            format!("{SAMPLE}sasl.serverconfig={section}\njava.security.auth.login.config={file}\n"),
+            [("/jaas", JAAS), ("/bad", "Server {\n oops")],
+        )
+    };
+    for (section, file, message) in [
+        ("Server", "/gone", "there is no such file"),
+        ("Server", "unreadable", "the file cannot be read: permission denied"),
+        ("Server", "/bad", "it is no login file: line 2: expected required"),
+    ] {
+        let (text, files) = scene(section, file);
+        let scene = Scene {
+            text: &text,
+            files: &files,
+            ..Scene::default()
+        };
+        assert!(scene.problems().concat().contains(message), "{:?}", scene.problems());
+    }
+    for (section, message) in [
+        ("Nobody", "it has no section Nobody"),
+        (
+            "Kerberos",
+            "com.sun.security.auth.module.Krb5LoginModule: Kerberos is not available",
+        ),
+    ] {
+        let (text, files) = scene(section, "/jaas");
+        let scene = Scene {
+            text: &text,
+            files: &files,
+            ..Scene::default()
+        };
+        assert!(scene.notices().concat().contains(message), "{:?}", scene.notices());
+        assert_eq!(scene.config().auth.sasl.users, None);
+    }
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Connection {
             secure,
             established_ms: shared.clock.wall_ms(),
             accepted_us: shared.clock.now_us(),
-            pipeline: Mutex::new(Pipeline::new(origin, address)),
+            pipeline: Mutex::new(Pipeline::new(origin, address, rand::random())),
             wake: Notify::new(),
             touched_tick: AtomicU64::new(0),
             aborted: AtomicBool::new(false),

@@ -2,13 +2,13 @@
 
 use super::pipeline::Surroundings;
 use crate::proto::jute::Encode;
-use crate::proto::request::{AddWatchRequest, PathKind, Query, SaslRequest, SetWatches2Request, SetWatchesRequest};
+use crate::proto::request::{AddWatchRequest, PathKind, Query, SetWatches2Request, SetWatchesRequest};
 use crate::proto::{
     Decoder, ErrorCode, EventKind, Identity, Malformed, OpCode, Permissions, SessionId, Text, WatchEvent, Zxid,
 };
 use crate::state_machine::State;
 use crate::watch::{WatchKind, WatchSelector, WatcherId};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 /// A request that needs no log, decoded.
 #[derive(Debug)]
@@ -20,10 +20,10 @@ pub(super) enum Local {
     CheckWatches(PathKind),
     RemoveWatches(PathKind),
     SetWatches(Box<SetWatches2Request>),
-    /// A step of a SASL exchange where SASL is not set up: the client is answered without a token, and goes on without.
-    Sasl,
     /// The answer is known already.
     Answered(Result<(), ErrorCode>),
+    /// So is a SASL token; it is null where SASL is not configured.
+    SaslToken(Option<Bytes>),
 }
 
 /// What an execution may look at.
@@ -39,7 +39,6 @@ impl Local {
         Some(match op {
             OpCode::Ping => Ok(Local::Ping),
             OpCode::WhoAmI => Ok(Local::WhoAmI),
-            OpCode::Sasl => SaslRequest::decode(decoder).map(|_| Local::Sasl),
             OpCode::AddWatch => AddWatchRequest::decode(decoder).map(Local::AddWatch),
             OpCode::CheckWatches => PathKind::decode(decoder).map(Local::CheckWatches),
             OpCode::RemoveWatches => PathKind::decode(decoder).map(Local::RemoveWatches),
@@ -62,8 +61,8 @@ impl Local {
         match self {
             Local::Ping => Ok(()),
             Local::Answered(answer) => *answer,
-            Local::Sasl => {
-                out.write_buffer(None);
+            Local::SaslToken(token) => {
+                out.write_buffer(token.as_deref());
                 Ok(())
             }
             Local::Query(query) => execute_query(query, state, asker, surroundings, out),

@@ -15,13 +15,14 @@
 //! - A reply to a write is queued only by the applier, which gets an entry only when it is on disk and committed.
 //! - Any thread that fails stops the whole server with its reason: nothing is retried that may have lost a promise.
 //!
-//! Pure parts: [`pipeline`], `local`, `handshake`, `authentication`; `applier` but for waking tasks.
+//! Pure parts: [`pipeline`], `local`, `handshake`, `authentication`, `sasl`, `digest_md5`; `applier` but for waking tasks.
 
 mod applier;
 pub mod authentication;
 mod checkpointer;
 mod clock;
 mod connection;
+mod digest_md5;
 mod driver;
 mod handshake;
 mod inbox;
@@ -32,6 +33,7 @@ mod numbers;
 mod pending;
 mod pipeline;
 mod recovery;
+pub mod sasl;
 pub mod settings;
 pub mod shared;
 pub mod statistics;
@@ -43,6 +45,7 @@ pub use driver::ContainerSchedule;
 pub use log_writer::Syncing;
 pub use numbers::ConnectionNumbers;
 pub use recovery::RecoveryOptions;
+pub use sasl::SaslUsers;
 pub use settings::Settings;
 pub use shared::{Shared, Word, Words};
 pub use statistics::{Latency, Statistics};

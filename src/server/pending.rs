@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Last {
         error: ErrorCode,
         zxid: Zxid,
+        /// The refusal of a SASL token alone has a body: a null token.
+        null_token: bool,
         closing: Closing,
     },
 }

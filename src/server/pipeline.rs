@@ -18,17 +18,17 @@
 //!
 //! Pure: no sockets, clocks or randomness; the surroundings come in as arguments, commands and barriers come out as values.
 
-use super::authentication;
 use super::handshake::{self, Opening};
 use super::local::{Asker, Local};
 use super::numbers::ConnectionNumbers;
 use super::pending::{Barrier, Closing, Intake, Kind, Pending};
+use super::sasl::{Exchange, NONCE_BYTES};
 use super::settings::{OUTBOUND_HARD_FACTOR, PENDING_BYTES, PENDING_REQUESTS, Settings};
 use super::statistics::Statistics;
 use crate::net::Flow;
 use crate::proto::frame;
 use crate::proto::jute::Encode;
-use crate::proto::request::{AuthRequest, PathOnly};
+use crate::proto::request::PathOnly;
 use crate::proto::{
     Decoder, ErrorCode, Identity, OpCode, Permissions, ReplyHeader, RequestHeader, SessionId, Xid, Zxid,
 };
@@ -67,12 +67,13 @@ pub(super) enum Phase {
 pub(super) struct Pipeline {
     pub(super) origin: Origin,
     /// The peer's address, as the `ip` scheme writes it.
-    address: String,
+    pub(super) address: String,
     pub(super) phase: Phase,
     pub(super) session: SessionId,
     /// The session's timeout, ms; 0 before there is one.
     pub(super) timeout_ms: i32,
-    identities: Arc<[Identity]>,
+    pub(super) identities: Arc<[Identity]>,
+    pub(super) sasl: Exchange,
     pending: VecDeque<Pending>,
     pending_bytes: usize,
     /// Whether the last of them ends the connection: nothing behind it is taken.
@@ -89,8 +90,8 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// A connection from `address` that has said nothing yet.
-    pub(super) fn new(origin: Origin, address: String) -> Pipeline {
+    /// A connection from `address` that has said nothing yet. `nonce` is chance for a SASL exchange.
+    pub(super) fn new(origin: Origin, address: String, nonce: [u8; NONCE_BYTES]) -> Pipeline {
         let identities = [Identity::new("ip", &address)].into();
         Pipeline {
             origin,
@@ -99,6 +100,7 @@ impl Pipeline {
             session: SessionId(0),
             timeout_ms: 0,
             identities,
+            sasl: Exchange::NotBegun(nonce),
             pending: VecDeque::new(),
             pending_bytes: 0,
             ends: false,
@@ -207,7 +209,8 @@ impl Pipeline {
         let op = OpCode::from_wire(header.op);
         let kind = match op {
             Some(OpCode::Auth) => self.auth(&mut decoder, surroundings)?,
-            Some(op) if op != OpCode::Sasl && !self.may_speak(surroundings.settings) => {
+            Some(OpCode::Sasl) => self.sasl(&mut decoder, surroundings)?,
+            Some(op) if !self.may_speak(surroundings.settings) => {
                 tracing::debug!(session = %self.session, ?op, "a request before authentication");
                 last(
                     ErrorCode::SessionClosedRequireSaslAuth,
@@ -293,50 +296,11 @@ impl Pipeline {
         }
     }
 
-    fn answered(&self, answer: Result<(), ErrorCode>) -> Kind {
+    pub(super) fn answered(&self, answer: Result<(), ErrorCode>) -> Kind {
         Kind::Local {
             request: Local::Answered(answer),
             identities: self.identities.clone(),
         }
-    }
-
-    /// `enforce.auth` and `sessionRequireClientSASLAuth`: whether the connection has an identity of a scheme that will do.
-    fn may_speak(&self, settings: &Settings) -> bool {
-        settings.required_schemes.is_empty()
-            || self.identities.iter().any(|identity| {
-                settings
-                    .required_schemes
-                    .iter()
-                    .any(|scheme| scheme.as_str() == identity.scheme.as_str())
-            })
-    }
-
-    /// New identities count from the next request on.
-    fn auth(&mut self, decoder: &mut Decoder<'_>, surroundings: &Surroundings<'_>) -> Result<Kind, Closing> {
-        let request = AuthRequest::decode(decoder).map_err(Closing::BadAuth)?;
-        Ok(
-            match authentication::authenticate(&request, &self.address, surroundings.settings) {
-                Ok(new) => {
-                    self.add_identities(new);
-                    self.answered(Ok(()))
-                }
-                Err(refused) => {
-                    surroundings.statistics.auth_failed.fetch_add(1, Relaxed);
-                    tracing::warn!(session = %self.session, scheme = %request.scheme, "authentication failed: {refused}");
-                    last(ErrorCode::AuthFailed, Zxid(0), Closing::AuthenticationFailed)
-                }
-            },
-        )
-    }
-
-    fn add_identities(&mut self, new: Vec<Identity>) {
-        let mut identities = self.identities.to_vec();
-        for identity in new {
-            if !identities.contains(&identity) {
-                identities.push(identity);
-            }
-        }
-        self.identities = identities.into();
     }
 
     /// Hands on what waited behind a sync that has been passed.
@@ -362,8 +326,18 @@ impl Pipeline {
                 Kind::Local { request, identities } => {
                     self.answer_local(&pending, request, identities, state, surroundings);
                 }
-                Kind::Last { error, zxid, closing } => {
-                    self.reply(&pending, *zxid, Some(*error), surroundings, |_| Ok(()));
+                Kind::Last {
+                    error,
+                    zxid,
+                    null_token,
+                    closing,
+                } => {
+                    self.reply(&pending, *zxid, Some(*error), surroundings, |out| {
+                        if *null_token {
+                            out.write_buffer(None);
+                        }
+                        Ok(())
+                    });
                     self.close(*closing, surroundings.statistics);
                 }
                 Kind::Sync { path: Some(path), .. } => {
@@ -558,8 +532,13 @@ fn is_write(op: OpCode) -> bool {
     )
 }
 
-fn last(error: ErrorCode, zxid: Zxid, closing: Closing) -> Kind {
-    Kind::Last { error, zxid, closing }
+pub(super) fn last(error: ErrorCode, zxid: Zxid, closing: Closing) -> Kind {
+    Kind::Last {
+        error,
+        zxid,
+        null_token: false,
+        closing,
+    }
 }
 
 /// As Apache answers what it does not know: with zxid -1, then the end.

@@ -46,6 +46,8 @@ pub struct Settings {
     pub digest_algorithm: super::authentication::DigestAlgorithm,
     /// `DigestAuthenticationProvider.superDigest`: who may do everything.
     pub super_digest: Option<String>,
+    /// Who may authenticate with SASL; `None`: it is not configured.
+    pub sasl: Option<super::sasl::SaslUsers>,
     /// Schemes of which a connection must have an identity before it may do anything; empty for no such demand.
     pub required_schemes: Vec<String>,
     /// `linearizableReads`: every read waits behind a barrier.
