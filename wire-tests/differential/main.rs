@@ -95,6 +95,10 @@ fn both_servers_answer_every_sequence_alike() {
         first_seed + seeds - 1,
         started.elapsed()
     );
+    if !failures.is_empty() {
+        // What the servers themselves have to say: the logs stay behind.
+        eprintln!("the servers' logs are below {}", directory.keep().display());
+    }
     assert!(
         failures.is_empty(),
         "{} sequences are answered differently, see above",
