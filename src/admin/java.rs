@@ -38,7 +38,6 @@ struct Moment {
     hour: i64,
     minute: i64,
     second: i64,
-    millisecond: i64,
 }
 
 impl Moment {
@@ -65,7 +64,6 @@ impl Moment {
             hour: of_day / 3_600_000,
             minute: of_day / 60_000 % 60,
             second: of_day / 1000 % 60,
-            millisecond: of_day % 1000,
         }
     }
 }
@@ -87,15 +85,6 @@ pub(super) fn date(wall_ms: i64) -> String {
         moment.minute,
         moment.second,
         moment.year
-    )
-}
-
-/// As Jackson writes a date: `2026-11-22T15:27:11.000+00:00`.
-pub(super) fn iso_date(wall_ms: i64) -> String {
-    let moment = Moment::of(wall_ms);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}+00:00",
-        moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.millisecond
     )
 }
 
@@ -144,8 +133,7 @@ mod tests {
     fn dates_are_written_as_java_writes_them() {
         assert_eq!(date(1_795_361_231_000), "Sun Nov 22 15:27:11 UTC 2026");
         assert_eq!(date(951_782_400_000), "Tue Feb 29 00:00:00 UTC 2000");
-        assert_eq!(iso_date(0), "1970-01-01T00:00:00.000+00:00");
-        assert_eq!(iso_date(-1), "1969-12-31T23:59:59.999+00:00");
+        assert_eq!(date(-1), "Wed Dec 31 23:59:59 UTC 1969");
     }
 
     #[test]

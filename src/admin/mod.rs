@@ -14,14 +14,20 @@
 //!
 //! Left out on purpose: the log (it is the operating system's to keep), JMX, and everything that changes the ensemble.
 
+mod commands;
+mod http;
 mod java;
+mod json;
 mod listing;
+mod members;
 mod metrics;
 mod process;
+mod rights;
 mod status;
 mod text;
 mod words;
 
+pub use http::{serve_commands, serve_metrics};
 pub use metrics::Registry;
 pub use status::{Directories, Status};
 pub use words::FourLetterAnswers;

@@ -186,6 +186,7 @@ fn client_gauges(
     process: &Process,
 ) -> Vec<(&'static str, Number)> {
     let statistics = &shared.statistics;
+    let (last_reply, least_reply, greatest_reply) = statistics.response_sizes();
     let unknown = Number::Whole(-1);
     vec![
         ("avg_latency", Number::Fraction(numbers.average_latency())),
@@ -205,9 +206,9 @@ fn client_gauges(
         ("open_file_descriptor_count", process.open_files.map_or(unknown, whole)),
         ("max_file_descriptor_count", process.max_files.map_or(unknown, whole)),
         ("connection_drop_probability", Number::Fraction(0.0)),
-        ("last_client_response_size", unknown),
-        ("max_client_response_size", unknown),
-        ("min_client_response_size", unknown),
+        ("last_client_response_size", Number::Whole(last_reply)),
+        ("max_client_response_size", Number::Whole(greatest_reply)),
+        ("min_client_response_size", Number::Whole(least_reply)),
         ("outstanding_tls_handshake", Number::Whole(0)),
         ("auth_failed_count", whole(statistics.auth_failed.load(Relaxed))),
         ("non_mtls_remote_conn_count", Number::Whole(0)),

@@ -1,7 +1,7 @@
 //! `menagerie serve`: one server, from its configuration to its end.
 
-use crate::admin::{Directories, FourLetterAnswers, Registry, Status};
-use crate::config::{self, Base, Config, ConfigError, Membership, MetricsProvider, Severity, Sources};
+use crate::admin::{self, Directories, FourLetterAnswers, Registry, Status};
+use crate::config::{self, Address, Base, Config, ConfigError, Membership, MetricsProvider, Severity, Sources};
 use crate::net::{self, ListenError};
 use crate::server::authentication::DigestAlgorithm;
 use crate::server::{
@@ -27,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const UNEXPECTED: u8 = 1;
 const INVALID_INVOCATION: u8 = 2;
 const UNUSABLE_DIRECTORY: u8 = 3;
+const NO_ADMIN_SERVER: u8 = 4;
 
 /// Arguments of `menagerie serve`.
 #[derive(Args)]
@@ -54,6 +55,12 @@ enum ServeError {
     Ensemble(usize),
     #[error("no clientPort is set: clients could not connect")]
     NoClientPort,
+    #[error("the host name that {0} is to listen on has no address")]
+    NoAddress(&'static str),
+    #[error(
+        "the HTTP admin server cannot start: {0} Choose another admin.serverPort, or set admin.enableServer=false."
+    )]
+    Admin(#[source] Box<ServeError>),
     #[error("cannot resolve {0}: {1}")]
     Unresolvable(String, std::io::Error),
     #[error(transparent)]
@@ -71,6 +78,7 @@ impl ServeError {
                 INVALID_INVOCATION
             }
             ServeError::Failure(Failure::Directory(_)) => UNUSABLE_DIRECTORY,
+            ServeError::Admin(_) => NO_ADMIN_SERVER,
             _ => UNEXPECTED,
         }
     }
@@ -170,6 +178,7 @@ async fn run_server(config: &Config, started: Instant) -> Result<(), ServeError>
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
     let listener = listen(config)?;
     let status = status(config);
+    serve_operators(config, &status)?;
     let mut server = Server::start(options(config, status.clone()))?;
     let zxid = server.ready().await?;
     server.accept(listener);
@@ -204,6 +213,11 @@ fn listen(config: &Config) -> Result<TcpListener, ServeError> {
         .listeners
         .backlog
         .map_or(0, |backlog| i32::try_from(backlog.get()).unwrap_or(i32::MAX));
+    bind(address, backlog, "clientPort")
+}
+
+/// Listens where a setting says; `key` is its name.
+fn bind(address: &Address, backlog: i32, key: &'static str) -> Result<TcpListener, ServeError> {
     let mut candidates: Vec<SocketAddr> = address
         .literal_ips()
         .into_iter()
@@ -216,14 +230,42 @@ fn listen(config: &Config) -> Result<TcpListener, ServeError> {
             .map_err(|error| ServeError::Unresolvable(name, error))?
             .collect();
     }
-    let mut last = ServeError::NoClientPort;
+    let mut last = ServeError::NoAddress(key);
     for candidate in candidates {
-        match net::listen(candidate, backlog, "clientPort") {
+        match net::listen(candidate, backlog, key) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error.into(),
         }
     }
     Err(last)
+}
+
+/// Opens what operators and their tools look at over HTTP.
+fn serve_operators(config: &Config, status: &Arc<Status>) -> Result<(), ServeError> {
+    if config.metrics.provider == MetricsProvider::Prometheus {
+        let listener = bind(&config.metrics.address, 0, "metricsProvider.httpPort")?;
+        tokio::spawn(admin::serve_metrics(status.clone(), listener));
+        tracing::info!("metrics for Prometheus on {}, at /metrics", config.metrics.address);
+    }
+    if !config.admin.enabled {
+        return Ok(());
+    }
+    match bind(&config.admin.address, 0, "admin.serverPort") {
+        Ok(listener) => {
+            tokio::spawn(admin::serve_commands(status.clone(), listener));
+            tracing::info!(
+                "admin commands on {}, below {}",
+                config.admin.address,
+                config.admin.command_url
+            );
+        }
+        Err(error) if config.admin.required => return Err(ServeError::Admin(Box::new(error))),
+        Err(error) => tracing::warn!(
+            "going on without the HTTP admin server: {error} Choose another admin.serverPort, or set \
+             admin.enableServer=false."
+        ),
+    }
+    Ok(())
 }
 
 fn layout(config: &Config) -> Layout {

@@ -17,6 +17,7 @@
 use super::connection::Connection;
 use super::pending::Closing;
 use super::pipeline::Surroundings;
+use super::recorded::OfApplier;
 use super::shared::{SessionNews, Shared};
 use crate::proto::{EventKind, Malformed, SessionId, WatchEvent, Zxid};
 use crate::replica::PassedBarriers;
@@ -63,6 +64,7 @@ pub(super) struct Applier {
     changes: Vec<Change>,
     /// Connections that have got something in this step.
     reached: Vec<Arc<Connection>>,
+    recorded: OfApplier,
 }
 
 impl Applier {
@@ -76,6 +78,7 @@ impl Applier {
             sessions: Vec::new(),
             changes: Vec::new(),
             reached: Vec::new(),
+            recorded: OfApplier::new(),
         }
     }
 
@@ -101,9 +104,7 @@ impl Applier {
                     index: entry.index,
                     reason,
                 })?;
-                for commands in batch.commands.chunks(COMMANDS_PER_HOLD) {
-                    self.publish(&batch.stamp, commands);
-                }
+                self.publish_batch(&batch);
             }
             self.index = entry.index;
             self.term = entry.term;
@@ -116,6 +117,17 @@ impl Applier {
     pub(super) fn barriers(&mut self, barriers: Vec<PassedBarriers>) {
         self.barriers.extend(barriers);
         self.pass_barriers();
+    }
+
+    fn publish_batch(&mut self, batch: &Batch) {
+        let clock = self.shared.clock;
+        let started_us = clock.now_us();
+        for commands in batch.commands.chunks(COMMANDS_PER_HOLD) {
+            self.publish(&batch.stamp, commands);
+        }
+        let since_stamp_ms = clock.wall_ms().saturating_sub(batch.stamp.time_ms);
+        let took_us = clock.now_us().saturating_sub(started_us);
+        self.recorded.applied(batch.commands.len(), since_stamp_ms, took_us);
     }
 
     fn publish(&mut self, stamp: &Stamp, commands: &[Command]) {
@@ -145,6 +157,7 @@ impl Applier {
         let applied = state.apply(stamp, command, &mut changes);
         for change in changes.drain(..) {
             self.announce(&change, &applied, command, state, surroundings);
+            self.recorded.announced();
         }
         self.changes = changes;
         if let Some(connection) = connection {
@@ -216,6 +229,7 @@ impl Applier {
                 acl
             };
             connection.with_pipeline(|pipeline| pipeline.event(&frame, acl, surroundings));
+            self.recorded.fired(kind);
             self.reached.push(connection);
         }
     }
@@ -238,6 +252,9 @@ impl Applier {
 
     fn session_closed(&mut self, session: SessionId, command: &Command, surroundings: &Surroundings<'_>) {
         self.sessions.push(SessionNews::Closed { session });
+        if command.origin.is_internal() {
+            self.recorded.session_expired();
+        }
         let Some(connection) = self.shared.unbind(session) else {
             return;
         };

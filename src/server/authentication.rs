@@ -34,7 +34,7 @@ pub enum DigestAlgorithm {
 /// The credentials were refused: the client is told AUTHFAILED, and gives up for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the scheme is unknown or refuses the credentials")]
-pub(super) struct Refused;
+pub struct Refused;
 
 impl Pipeline {
     /// `enforce.auth` and `sessionRequireClientSASLAuth`: whether the connection has an identity of a scheme that will do.
@@ -124,11 +124,7 @@ fn sasl_failed(required: bool) -> Kind {
 }
 
 /// The identities that an auth packet adds to a connection from `address`.
-pub(super) fn authenticate(
-    request: &AuthRequest,
-    address: &str,
-    settings: &Settings,
-) -> Result<Vec<Identity>, Refused> {
+pub fn authenticate(request: &AuthRequest, address: &str, settings: &Settings) -> Result<Vec<Identity>, Refused> {
     match request.scheme.as_str() {
         "digest" if settings.digest_enabled => {
             // Empty credentials are some, null ones are none.

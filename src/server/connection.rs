@@ -178,9 +178,11 @@ impl Connection {
     /// Takes in what has arrived; gives what others must do.
     fn receive(&self, received: &mut BytesMut, surroundings: &Surroundings<'_>) -> Intake {
         let mut intake = Intake::default();
+        let received_bytes = received.len();
         if let Some(answer) = self.first_bytes(received, surroundings, &mut intake) {
             self.with_pipeline(|pipeline| {
                 pipeline.outbound.extend_from_slice(answer.as_bytes());
+                surroundings.statistics.word_answered(received_bytes);
                 pipeline.close(Closing::SessionClosed, surroundings.statistics);
             });
             return intake;
@@ -196,6 +198,7 @@ impl Connection {
                 self.touch(pipeline.session);
             }
         });
+        surroundings.statistics.took_in(received_bytes - received.len());
         intake
     }
 
@@ -280,6 +283,7 @@ impl Conversation for Connection {
             self.wake_up();
         }
         let mut pipeline = self.pipeline.lock();
+        pipeline.tally.flush(&self.shared.statistics);
         if output.is_empty() {
             pipeline.take_outbound(output);
             if output.is_empty() && pipeline.pending() == 0 {

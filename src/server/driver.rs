@@ -10,6 +10,7 @@
 //! for a batch to fill.
 
 use super::inbox::Inbox;
+use super::recorded::OfDriver;
 use super::shared::{DriverInput, SessionNews, Shared};
 use super::{ApplierInput, Failure, LogInput};
 use crate::proto::OpCode;
@@ -50,6 +51,9 @@ struct Progress {
     /// Last entry handed to the applier, and last one reported by it.
     handed: u64,
     applied: u64,
+    /// Since when there is no leader: monotonic, µs.
+    leaderless_since_us: Option<u64>,
+    recorded: OfDriver,
 }
 
 impl Driver {
@@ -64,7 +68,10 @@ impl Driver {
             persisted: 0,
             handed: 0,
             applied: 0,
+            leaderless_since_us: Some(now_us),
+            recorded: OfDriver::new(),
         };
+        progress.recorded.looking();
         self.carry_out(&mut progress)?;
         let mut inputs = Vec::new();
         loop {
@@ -84,7 +91,10 @@ impl Driver {
 
     fn take_in(&mut self, input: DriverInput, progress: &mut Progress) {
         match input {
-            DriverInput::Commands(commands) => self.replica.submit(commands),
+            DriverInput::Commands(commands) => {
+                progress.recorded.proposed(commands.len());
+                self.replica.submit(commands);
+            }
             DriverInput::Barrier(connection) => self.replica.barrier(connection.0),
             DriverInput::Persisted(number) => {
                 progress.persisted = number;
@@ -156,6 +166,7 @@ impl Driver {
         while let Some(work) = self.poll()? {
             if let Some(role) = work.role {
                 tracing::info!(?role, "this server's role has changed");
+                self.role_changed(role, progress);
                 self.applier.push(ApplierInput::Role {
                     leads: role == Role::Leader,
                     term: self.replica.term(),
@@ -176,6 +187,18 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    fn role_changed(&self, role: Role, progress: &mut Progress) {
+        let now_us = self.shared.clock.now_us();
+        if role != Role::Looking {
+            if let Some(since_us) = progress.leaderless_since_us.take() {
+                progress.recorded.elected(now_us.saturating_sub(since_us));
+            }
+        } else if progress.leaderless_since_us.is_none() {
+            progress.leaderless_since_us = Some(now_us);
+            progress.recorded.looking();
+        }
     }
 
     fn poll(&mut self) -> Result<Option<Work>, ReplicaError> {

@@ -1,6 +1,7 @@
 //! The log's thread: one write and one fsync for all appends that wait.
 
 use super::inbox::Inbox;
+use super::recorded::OfLog;
 use super::shared::{DriverInput, Shared};
 use super::{Failure, LogInput};
 use crate::storage::log::{Durability, SegmentLog};
@@ -29,9 +30,10 @@ pub(super) fn run(
     syncing: Syncing,
 ) -> Result<(), Failure> {
     let mut inputs = Vec::new();
-    let mut group = Group::default();
+    let mut group = Group::new();
     loop {
         inbox.take(&mut inputs, IDLE);
+        group.recorded.took(inputs.len());
         let mut stop = false;
         for input in inputs.drain(..) {
             match input {
@@ -39,6 +41,7 @@ pub(super) fn run(
                     log.stage(&append.entries, append.hard_state.as_ref())?;
                     group.last = Some(append.number);
                     group.must_sync |= append.must_sync;
+                    group.entries += append.entries.len();
                     if log.staged_bytes() > GROUP_BYTES {
                         group.write(shared, log, syncing)?;
                     }
@@ -56,13 +59,23 @@ pub(super) fn run(
 }
 
 /// Appends that are staged and not written yet.
-#[derive(Default)]
 struct Group {
     last: Option<u64>,
     must_sync: bool,
+    entries: usize,
+    recorded: OfLog,
 }
 
 impl Group {
+    fn new() -> Group {
+        Group {
+            last: None,
+            must_sync: false,
+            entries: 0,
+            recorded: OfLog::new(),
+        }
+    }
+
     fn write(&mut self, shared: &Shared, log: &mut SegmentLog, syncing: Syncing) -> Result<(), Failure> {
         let Some(number) = self.last.take() else { return Ok(()) };
         // A commit index alone stays staged: the next group takes it along, and nobody relies on it.
@@ -76,6 +89,7 @@ impl Group {
             let took = started.elapsed();
             let slow = took > syncing.warn_after;
             shared.statistics.synced(took, slow);
+            self.recorded.synced(std::mem::take(&mut self.entries), took);
             if slow {
                 tracing::warn!(
                     took_ms = took.as_millis(),

@@ -32,12 +32,14 @@ mod logging;
 mod numbers;
 mod pending;
 mod pipeline;
+mod recorded;
 mod recovery;
 pub mod sasl;
 pub mod settings;
 pub mod shared;
 pub mod statistics;
 mod store;
+mod tally;
 
 pub use checkpointer::CheckpointSchedule;
 pub use connection::{Connection, ConnectionView};

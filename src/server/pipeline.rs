@@ -25,6 +25,7 @@ use super::pending::{Barrier, Closing, Intake, Kind, Pending};
 use super::sasl::{Exchange, NONCE_BYTES};
 use super::settings::{OUTBOUND_HARD_FACTOR, PENDING_BYTES, PENDING_REQUESTS, Settings};
 use super::statistics::Statistics;
+use super::tally::Tally;
 use crate::net::Flow;
 use crate::proto::frame;
 use crate::proto::jute::Encode;
@@ -87,6 +88,7 @@ pub(super) struct Pipeline {
     /// Since when `outbound` is over its limit: monotonic, µs.
     pub(super) stalled_since_us: Option<u64>,
     pub(super) numbers: ConnectionNumbers,
+    pub(super) tally: Tally,
 }
 
 impl Pipeline {
@@ -109,6 +111,7 @@ impl Pipeline {
             events_queued: 0,
             stalled_since_us: None,
             numbers: ConnectionNumbers::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -198,6 +201,10 @@ impl Pipeline {
         self.numbers.received += 1;
         surroundings.statistics.packets_received.fetch_add(1, Relaxed);
         let (opening, command) = handshake::open(frame, here, new_session, self.origin, surroundings.settings)?;
+        surroundings
+            .statistics
+            .recorded
+            .handshake(command.op == OpCode::AttachSession);
         self.phase = Phase::Opening(opening);
         intake.commands.push(command);
         Ok(())
@@ -455,6 +462,7 @@ impl Pipeline {
             return;
         }
         self.outbound.extend_from_slice(frame);
+        self.tally.event(frame.len());
         self.events_queued += 1;
         self.numbers.sent += 1;
         surroundings.statistics.packets_sent.fetch_add(1, Relaxed);
@@ -501,6 +509,7 @@ impl Pipeline {
         surroundings: &Surroundings<'_>,
         body: impl FnOnce(&mut BytesMut) -> Result<(), ErrorCode>,
     ) {
+        let queued_bytes = self.outbound.len();
         ReplyHeader {
             xid: pending.xid,
             zxid,
@@ -508,6 +517,12 @@ impl Pipeline {
         }
         .encode_frame(&mut self.outbound, body);
         let latency_us = surroundings.now_us.saturating_sub(pending.arrived_us);
+        let (reply_bytes, is_write) = (
+            self.outbound.len() - queued_bytes,
+            matches!(pending.kind, Kind::Write(_)),
+        );
+        self.tally
+            .replied(is_write, reply_bytes, latency_us, surroundings.statistics);
         self.numbers
             .count(pending.op, pending.xid, zxid, surroundings.now_us, latency_us);
         surroundings.statistics.packets_sent.fetch_add(1, Relaxed);

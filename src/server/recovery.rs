@@ -2,7 +2,7 @@
 
 use super::applier::Applier;
 use super::shared::{DriverInput, SessionNews, Shared};
-use super::{Failure, MakeWords, Settings, logging, store};
+use super::{Failure, MakeWords, Settings, logging, recorded, store};
 use crate::replica::{self, Replica, ReplicaOptions};
 use crate::state_machine::{Rules, State};
 use crate::storage::directory::{DataDirectory, Identity, Layout};
@@ -13,6 +13,7 @@ use crate::storage::tree::{TreeOptions, TreeStore};
 use crate::watch::Watches;
 use raft::prelude::ConfState;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Where the data is, and how it is kept.
 pub struct RecoveryOptions {
@@ -53,8 +54,10 @@ pub(super) fn recover(
 ) -> Result<(Arc<Shared>, Parts), Failure> {
     let files = DiskFiles::shared();
     let directory = DataDirectory::open(&files, options.layout, options.fresh)?;
+    let started = Instant::now();
     let mut tree = TreeStore::open(&directory.layout().tree(), options.tree)?;
     let loaded = store::load(&mut tree)?;
+    let tree_took = started.elapsed();
     let (mut log, recovered) = SegmentLog::open(files, &directory.layout().log(), options.log)?;
     if recovered.torn_bytes > 0 {
         tracing::info!(
@@ -62,6 +65,7 @@ pub(super) fn recover(
             "an interrupted write was cut off the log: nobody was promised it"
         );
     }
+    let log_took = started.elapsed().saturating_sub(tree_took);
     let reconciled = reconcile(loaded.applied, recovered)?;
     let alone = ConfState {
         voters: vec![settings.server.0],
@@ -69,10 +73,12 @@ pub(super) fn recover(
     };
     let membership = loaded.membership.unwrap_or(alone);
     reconciled.settle(&mut log, &membership)?;
+    let replaying = log.last_index().saturating_sub(loaded.applied.index);
+    recorded::loaded(tree_took, log_took, replaying);
     tracing::info!(
         zxid = %loaded.state.zxid(),
         znodes = loaded.state.counts().znodes,
-        replaying = log.last_index().saturating_sub(loaded.applied.index),
+        replaying,
         "the stored tree is loaded"
     );
 

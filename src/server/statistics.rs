@@ -1,6 +1,8 @@
 //! Counters of the client side, for operators: `srvr`, `stat`, `mntr`.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use super::recorded::Recorded;
+use super::tally::Sizes;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Counters that never block: each may be a moment older than the others.
@@ -28,12 +30,20 @@ pub struct Statistics {
     pub syncs: AtomicU64,
     /// Groups that took longer than `fsync.warningthresholdms`.
     pub slow_syncs: AtomicU64,
+    pub(super) recorded: Recorded,
     sync_sum_us: AtomicU64,
     sync_max_us: AtomicU64,
     latency_count: AtomicU64,
     latency_sum_us: AtomicU64,
     latency_min_us: AtomicU64,
     latency_max_us: AtomicU64,
+    /// Bytes of replies; -1 before any.
+    last_reply_bytes: AtomicI64,
+    least_reply_bytes: AtomicI64,
+    greatest_reply_bytes: AtomicI64,
+    /// The last checkpoint: its zxid, and when it was written: wall time, ms.
+    checkpoint_zxid: AtomicI64,
+    checkpoint_wall_ms: AtomicI64,
 }
 
 /// Latency of requests from the last byte read to the reply queued, since the last reset.
@@ -63,12 +73,18 @@ impl Default for Statistics {
             auth_failed: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             slow_syncs: AtomicU64::new(0),
+            recorded: Recorded::default(),
             sync_sum_us: AtomicU64::new(0),
             sync_max_us: AtomicU64::new(0),
             latency_count: AtomicU64::new(0),
             latency_sum_us: AtomicU64::new(0),
             latency_min_us: AtomicU64::new(u64::MAX),
             latency_max_us: AtomicU64::new(0),
+            last_reply_bytes: AtomicI64::new(-1),
+            least_reply_bytes: AtomicI64::new(-1),
+            greatest_reply_bytes: AtomicI64::new(-1),
+            checkpoint_zxid: AtomicI64::new(0),
+            checkpoint_wall_ms: AtomicI64::new(0),
         }
     }
 }
@@ -93,6 +109,55 @@ impl Statistics {
         self.slow_syncs.fetch_add(u64::from(slow), Relaxed);
         self.sync_sum_us.fetch_add(took_us, Relaxed);
         self.sync_max_us.fetch_max(took_us, Relaxed);
+    }
+
+    /// So many bytes were taken in.
+    pub(super) fn took_in(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes_received.fetch_add(bytes as u64, Relaxed);
+        }
+    }
+
+    /// A four-letter word of so many bytes was answered: a packet in each direction.
+    pub(super) fn word_answered(&self, bytes: usize) {
+        self.took_in(bytes);
+        self.packets_received.fetch_add(1, Relaxed);
+        self.packets_sent.fetch_add(1, Relaxed);
+    }
+
+    /// Replies were queued.
+    pub(super) fn replied(&self, sizes: Sizes) {
+        let bytes = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
+        self.last_reply_bytes.store(bytes(sizes.last), Relaxed);
+        self.greatest_reply_bytes.fetch_max(bytes(sizes.greatest), Relaxed);
+        let least = self.least_reply_bytes.load(Relaxed);
+        if least < 0 || bytes(sizes.least) < least {
+            // Two at once may leave the greater of both: it is a number for operators.
+            self.least_reply_bytes.store(bytes(sizes.least), Relaxed);
+        }
+    }
+
+    /// Bytes of the last, the smallest and the greatest reply since the last reset; -1 before any.
+    pub fn response_sizes(&self) -> (i64, i64, i64) {
+        (
+            self.last_reply_bytes.load(Relaxed),
+            self.least_reply_bytes.load(Relaxed),
+            self.greatest_reply_bytes.load(Relaxed),
+        )
+    }
+
+    /// A checkpoint that leads to `zxid` was written.
+    pub(super) fn checkpointed(&self, zxid: i64, wall_ms: i64) {
+        self.checkpoint_zxid.store(zxid, Relaxed);
+        self.checkpoint_wall_ms.store(wall_ms, Relaxed);
+    }
+
+    /// zxid of the last checkpoint and when it was written, wall time in ms; 0 if this process has written none yet.
+    pub fn last_checkpoint(&self) -> (i64, i64) {
+        (
+            self.checkpoint_zxid.load(Relaxed),
+            self.checkpoint_wall_ms.load(Relaxed),
+        )
     }
 
     /// Sum and maximum of the times that writing the log took, µs.
@@ -122,5 +187,8 @@ impl Statistics {
         self.latency_sum_us.store(0, Relaxed);
         self.latency_min_us.store(u64::MAX, Relaxed);
         self.latency_max_us.store(0, Relaxed);
+        self.last_reply_bytes.store(-1, Relaxed);
+        self.least_reply_bytes.store(-1, Relaxed);
+        self.greatest_reply_bytes.store(-1, Relaxed);
     }
 }

@@ -6,6 +6,7 @@
 use super::Failure;
 use super::checkpointer::CheckpointSchedule;
 use super::inbox::Inbox;
+use super::recorded;
 use super::recovery::Loaded;
 use super::shared::{DriverInput, Shared};
 use crate::proto::{Acl, Decoder, Malformed, SessionId, Zxid};
@@ -18,7 +19,7 @@ use crate::storage::tree::{CheckpointBatch, DataChange, LoadVisitor, Meta, NodeS
 use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
 use raft::prelude::ConfState;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the store's thread is told.
 pub(super) enum StoreInput {
@@ -72,6 +73,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let membership: Bytes = membership.write_to_bytes().unwrap_or_default().into();
     let mut inputs = Vec::new();
+    let times = metrics::histogram!("snapshottime");
     let mut last_persist_us = shared.clock.now_us();
     let mut written = 0;
     loop {
@@ -81,7 +83,10 @@ pub(super) fn run(
             match input {
                 StoreInput::Checkpoint { checkpoint, applied } => {
                     written += checkpoint.records.len() + 1;
+                    let (zxid, started) = (checkpoint.zxid, Instant::now());
                     commit(&mut tree, checkpoint, applied, &membership)?;
+                    recorded::checkpoint(&times, started.elapsed());
+                    shared.statistics.checkpointed(zxid.0, shared.clock.wall_ms());
                 }
                 StoreInput::Stop => stop = true,
             }
