@@ -231,7 +231,8 @@ pub(super) fn run(status: &Status, question: &Question) -> Reply {
     match (&command.answer, status.serving()) {
         (Answer::Alone(answer), _) => match answer(status, question) {
             Ok(fields) => succeeded(name, fields),
-            Err(error) => failed(200, name, &error),
+            // Here the error stands among the data, as in ZooKeeper.
+            Err(error) => succeeded(name, vec![member("error", Json::Text(error))]),
         },
         (_, None) => failed(200, name, NOT_SERVING),
         (Answer::OfServer(answer), Some(shared)) => succeeded(name, answer(status, &shared)),
@@ -600,8 +601,8 @@ mod tests {
         );
         assert_eq!(ask("stat", ""), (200, told(NOT_SERVING, "stats")));
         assert_eq!(ask("restore", "").0, 405);
-        let missing = "setTraceMask requires long traceMask argument";
-        assert_eq!(ask("stmk", ""), (200, told(missing, "set_trace_mask")));
+        let missing = "{\n  \"error\" : \"setTraceMask requires long traceMask argument\",\n  \"command\" : \"set_trace_mask\"\n}";
+        assert_eq!(ask("stmk", ""), (200, missing.to_owned()));
     }
 
     #[test]

@@ -130,7 +130,10 @@ impl Summary {
     pub(super) fn recent_figures(&self, quantiles: &[f64]) -> Figures {
         let mut figures = self.figures(quantiles);
         let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(mut counts), Some(before)) = (self.counts(), earlier.front()) {
+        // Before so many windows have ended, everything is recent.
+        if earlier.len() == WINDOWS
+            && let (Some(mut counts), Some(before)) = (self.counts(), earlier.front())
+        {
             for (count, before) in counts.iter_mut().zip(before.iter()) {
                 *count = count.saturating_sub(*before);
             }
@@ -251,6 +254,7 @@ mod tests {
         summary.record_many(1000.0, 100);
         assert!(summary.recent_figures(&[0.5]).quantiles[0] > 900.0);
         for _ in 0..WINDOWS {
+            assert!(summary.recent_figures(&[0.5]).quantiles[0] > 900.0);
             summary.end_window();
         }
         assert!(summary.recent_figures(&[0.5]).quantiles[0].is_nan());
