@@ -18,42 +18,42 @@ const LARGEST_FRAME_BYTES: usize = 16 << 20;
 
 /// Runs the script on a server of its own (or the shared one). The error says which step failed, and how.
 pub(crate) fn run(script: &Script, target: &Target) -> Result<(), String> {
-    let server = target.serve(script)?;
-    let mut player = Player {
-        server,
-        flavour: target.flavour(),
-        connections: HashMap::new(),
-        values: Values::new(),
-        marks: HashMap::new(),
-    };
-    player.values.insert(
-        "port".to_owned(),
-        Value::Number(i64::from(player.server.address().port())),
-    );
-    player.values.insert(
-        "dir".to_owned(),
-        Value::Bytes(Some(player.server.data_folder().into_bytes())),
-    );
-    for step in &script.steps {
-        player.play(&step.action).map_err(|error| {
-            let log = player.server.log_tail();
-            format!("{}.wire:{}: {}\n    {error}{log}", script.name, step.line, step.text)
-        })?;
-    }
-    player
-        .nothing_is_left()
-        .map_err(|error| format!("{}.wire, at the end: {error}", script.name))
+    target.with_server(script, |server| {
+        let mut player = Player::new(server, target.flavour());
+        for step in &script.steps {
+            player.play(&step.action).map_err(|error| {
+                let log = player.server.log_tail();
+                format!("{}.wire:{}: {}\n    {error}{log}", script.name, step.line, step.text)
+            })?;
+        }
+        player
+            .nothing_is_left()
+            .map_err(|error| format!("{}.wire, at the end: {error}", script.name))
+    })
 }
 
-struct Player {
-    server: Server,
+struct Player<'a> {
+    server: &'a mut Server,
     flavour: Flavour,
     connections: HashMap<String, Connection>,
     values: Values,
     marks: HashMap<String, Instant>,
 }
 
-impl Player {
+impl<'a> Player<'a> {
+    fn new(server: &'a mut Server, flavour: Flavour) -> Self {
+        let port = Value::Number(i64::from(server.address().port()));
+        let folder = Value::Bytes(Some(server.data_folder().into_bytes()));
+        let values = Values::from([("port".to_owned(), port), ("dir".to_owned(), folder)]);
+        Player {
+            server,
+            flavour,
+            connections: HashMap::new(),
+            values,
+            marks: HashMap::new(),
+        }
+    }
+
     fn play(&mut self, action: &Action) -> Result<(), String> {
         match action {
             Action::Connect(name) => self.connect(name),

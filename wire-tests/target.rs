@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -12,6 +13,9 @@ use crate::script::{Flavour, Script};
 
 /// How long a server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So long a server is shared by scripts: shorter than their sessions' timeouts (30 s), so that the sessions which one
+/// leaves behind do not expire, and take a zxid, while another one counts them.
+const SHARED_FOR: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
 /// Lines of the server's log that a failure shows.
 const LOG_LINES: usize = 12;
@@ -22,8 +26,11 @@ const START_ATTEMPTS: usize = 4;
 pub(crate) enum Target {
     /// `menagerie`, or the variable is not set: each script gets a server of its own, with an empty data directory.
     Ours,
-    /// `apache`: the same with Apache ZooKeeper, from compat/oracle.
-    Apache,
+    /// `apache`: the same with Apache ZooKeeper, from compat/oracle; but scripts without needs of their own share one
+    /// server and take turns, since each start costs a second of CPU.
+    Apache {
+        undemanding: Mutex<Option<(Server, Instant)>>,
+    },
     /// `host:port`: one running server for all scripts; it must be empty. `WIRE_FLAVOUR=apache` says what it is.
     Running { address: SocketAddr, flavour: Flavour },
 }
@@ -33,7 +40,9 @@ impl Target {
         let target = std::env::var("WIRE_TARGET").unwrap_or_default();
         match target.as_str() {
             "" | "menagerie" => Ok(Target::Ours),
-            "apache" => Ok(Target::Apache),
+            "apache" => Ok(Target::Apache {
+                undemanding: Mutex::new(None),
+            }),
             address => {
                 let resolved = address
                     .to_socket_addrs()
@@ -57,19 +66,38 @@ impl Target {
     pub(crate) fn flavour(&self) -> Flavour {
         match self {
             Target::Ours => Flavour::Ours,
-            Target::Apache => Flavour::Apache,
+            Target::Apache { .. } => Flavour::Apache,
             Target::Running { flavour, .. } => *flavour,
         }
     }
 
-    /// A server that serves, configured as the script wants it.
-    pub(crate) fn serve(&self, script: &Script) -> Result<Server, String> {
-        if let Target::Running { address, .. } = self {
-            return Ok(Server {
+    /// Lends `play` a server that serves, configured as the script wants it.
+    pub(crate) fn with_server(
+        &self,
+        script: &Script,
+        play: impl FnOnce(&mut Server) -> Result<(), String>,
+    ) -> Result<(), String> {
+        match self {
+            Target::Running { address, .. } => play(&mut Server {
                 address: *address,
                 own: None,
-            });
+            }),
+            Target::Apache { undemanding } if !script.needs_own_server() => {
+                let mut lent = undemanding.lock().unwrap_or_else(PoisonError::into_inner);
+                if lent.as_ref().is_none_or(|(_, started)| started.elapsed() > SHARED_FOR) {
+                    *lent = None;
+                    *lent = Some((self.start(script)?, Instant::now()));
+                }
+                match lent.as_mut() {
+                    Some((server, _)) => play(server),
+                    None => Err("the shared server is gone".to_owned()),
+                }
+            }
+            Target::Ours | Target::Apache { .. } => play(&mut self.start(script)?),
         }
+    }
+
+    fn start(&self, script: &Script) -> Result<Server, String> {
         let mut last_error = String::new();
         for _ in 0..START_ATTEMPTS {
             let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
