@@ -228,19 +228,19 @@ pub(super) const KEYS: &[Key] = &[
         },
         "the longest session timeout that is granted; 20 ticks where it is not given",
     ),
-    Key::honoured(
+    Key::not_yet(
         "localSessionsEnabled",
         "false",
         Setter::Strict(|draft, on| draft.config.sessions.local = on),
         "sessions live on their server alone",
     ),
-    Key::honoured(
+    Key::not_yet(
         "localSessionsUpgradingEnabled",
         "false",
         Setter::Strict(|draft, on| draft.config.sessions.local_upgrading = on),
         "a local session that creates an ephemeral becomes a global one",
     ),
-    Key::honoured(
+    Key::not_yet(
         "readonlymode.enabled",
         "false",
         Setter::Lenient(|draft, on| draft.config.reads.read_only_mode = on),
@@ -329,7 +329,7 @@ pub(super) const KEYS: &[Key] = &[
         },
         "watches on one path; more are refused with an error (ours)",
     ),
-    Key::honoured(
+    Key::not_yet(
         "memoryBudget",
         "50%",
         Setter::Parsed {

@@ -130,7 +130,7 @@ pub(super) const KEYS: &[Key] = &[
             form: "a number, 3 or more",
             set: set_snapshots_kept,
         },
-        "snapshots that autopurge keeps",
+        "exported snapshots that autopurge keeps; there are none to purge: the log is cut by itself",
     ),
     Key::honoured(
         "autopurge.purgeInterval",
@@ -141,7 +141,7 @@ pub(super) const KEYS: &[Key] = &[
             max: JAVA_INT_MAX,
             set: |draft, interval| draft.config.storage.purge.interval_hours = interval.and_then(NonZeroU32::new),
         },
-        "hours between two purges of old snapshots and logs",
+        "hours between two purges of exported snapshots; the log is cut by itself, whatever this says",
     ),
     Key::honoured(
         "enforceQuota",
