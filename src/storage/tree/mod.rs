@@ -130,6 +130,10 @@ impl TreeStore {
             statistics: TreeStatistics::default(),
         };
         store.read_meta()?;
+        if store.committed.is_none() {
+            // A new store: nobody needs to load it to know that there are no chunks.
+            store.chunked = Some(HashSet::new());
+        }
         store.read_or_keep_salt()?;
         // A killed server leaves batches that are visible and not yet stored.
         store.sync()?;
