@@ -20,6 +20,9 @@ pub(super) struct Found {
     unfinished: Vec<String>,
 }
 
+/// What `storage::directory` keeps in the log's directory.
+const DIRECTORY_FILES: [&str; 2] = ["IDENTITY", "LOCK"];
+
 impl Found {
     /// Lists and sorts them; refuses a gap.
     pub(super) fn list(files: &Files, directory: &Path) -> Result<Found, LogError> {
@@ -34,6 +37,8 @@ impl Found {
                 FileKind::Segment(id) => found.segments.push((id, entry.size_bytes)),
                 FileKind::Spare(id) => found.spares.push((id, entry.size_bytes)),
                 FileKind::Unfinished => found.unfinished.push(entry.name),
+                // The directory's own identity and lock stand beside the segments.
+                FileKind::Foreign if DIRECTORY_FILES.contains(&entry.name.as_str()) => {}
                 FileKind::Foreign => tracing::warn!(file = entry.name, "not a file of the raft log; it is left alone"),
             }
         }
