@@ -202,7 +202,7 @@ impl WatchListing {
     }
 
     /// `wchp`.
-    pub(super) fn to_text_by_path(self) -> String {
+    pub(super) fn into_text_by_path(self) -> String {
         let (groups, is_cut) = self.by_path();
         let mut text = String::new();
         for (path, sessions) in groups {
@@ -217,7 +217,7 @@ impl WatchListing {
     }
 
     /// `wchc`.
-    pub(super) fn to_text_by_session(self) -> String {
+    pub(super) fn into_text_by_session(self) -> String {
         let (groups, is_cut) = self.by_session();
         let mut text = String::new();
         for (session, paths) in groups {
@@ -269,9 +269,9 @@ mod tests {
 
     #[test]
     fn watches_are_listed_as_apache_lists_them() {
-        assert_eq!(listing().to_text_by_path(), "/a\n\t0x1\n\t0x2\n/b\n\t0x1\n\n");
-        assert_eq!(listing().to_text_by_session(), "0x1\n\t/a\n\t/b\n0x2\n\t/a\n\n");
-        assert_eq!(WatchListing::default().to_text_by_session(), "\n");
+        assert_eq!(listing().into_text_by_path(), "/a\n\t0x1\n\t0x2\n/b\n\t0x1\n\n");
+        assert_eq!(listing().into_text_by_session(), "0x1\n\t/a\n\t/b\n0x2\n\t/a\n\n");
+        assert_eq!(WatchListing::default().into_text_by_session(), "\n");
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
             ..listing()
         };
         assert!(
-            cut.to_text_by_path()
+            cut.into_text_by_path()
                 .ends_with("\t0x1\n(cut here: more than 16777216 bytes)\n\n")
         );
     }

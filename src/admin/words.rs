@@ -109,8 +109,8 @@ fn answer_of_server(status: &Status, shared: &Shared, word: &str) -> String {
                 counts.connections, counts.paths, counts.watches
             )
         }
-        "wchc" => WatchListing::gather(shared).to_text_by_session(),
-        "wchp" => WatchListing::gather(shared).to_text_by_path(),
+        "wchc" => WatchListing::gather(shared).into_text_by_session(),
+        "wchp" => WatchListing::gather(shared).into_text_by_path(),
         "mntr" => monitor(status, shared),
         "isro" => "rw".to_owned(),
         "hash" => digests(shared),
