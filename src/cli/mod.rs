@@ -1,5 +1,6 @@
 //! The program: one file per subcommand.
 
+mod doors;
 mod serve;
 
 use clap::{Parser, Subcommand};

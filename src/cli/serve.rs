@@ -1,8 +1,8 @@
 //! `menagerie serve`: one server, from its configuration to its end.
 
+use super::doors::{self, DoorError};
 use crate::admin::{self, Directories, FourLetterAnswers, Registry, Status};
-use crate::config::{self, Address, Base, Config, ConfigError, Membership, MetricsProvider, Severity, Sources};
-use crate::net::{self, ListenError};
+use crate::config::{self, Base, Config, Membership, MetricsProvider, Notice, Severity, Sources};
 use crate::server::authentication::DigestAlgorithm;
 use crate::server::{
     CheckpointSchedule, ContainerSchedule, Failure, Options, RecoveryOptions, SaslUsers, Server, Settings, Syncing,
@@ -14,13 +14,11 @@ use crate::storage::log::LogOptions;
 use crate::storage::tree::TreeOptions;
 use crate::watch::WatchLimits;
 use clap::Args;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Exit codes, as ZooKeeper's server has them.
@@ -46,25 +44,21 @@ pub(super) struct ServeArguments {
 enum ServeError {
     #[error("cannot read {0}: {1}")]
     Unreadable(PathBuf, std::io::Error),
-    #[error("{0}")]
-    Config(#[from] ConfigError),
+    #[error("the configuration has errors ({0}, told above); the server does not start before they are gone")]
+    Config(usize),
     #[error(
         "the configuration names {0} servers: ensembles of several servers are not available in this version yet. \
          Leave one server.N line, or none, to run this server alone."
     )]
     Ensemble(usize),
-    #[error("no clientPort is set: clients could not connect")]
-    NoClientPort,
-    #[error("the host name that {0} is to listen on has no address")]
-    NoAddress(&'static str),
     #[error(
         "the HTTP admin server cannot start: {0} Choose another admin.serverPort, or set admin.enableServer=false."
     )]
-    Admin(#[source] Box<ServeError>),
-    #[error("cannot resolve {0}: {1}")]
-    Unresolvable(String, std::io::Error),
+    Admin(#[source] DoorError),
     #[error(transparent)]
-    Listen(#[from] ListenError),
+    Doors(#[from] DoorError),
+    #[error("the directory {0} does not exist, and datadir.autocreate=false forbids to create it")]
+    NoDirectory(PathBuf),
     #[error(transparent)]
     Failure(#[from] Failure),
     #[error("cannot start the runtime: {0}")]
@@ -74,10 +68,11 @@ enum ServeError {
 impl ServeError {
     fn exit_code(&self) -> u8 {
         match self {
-            ServeError::Unreadable(..) | ServeError::Config(_) | ServeError::Ensemble(_) | ServeError::NoClientPort => {
-                INVALID_INVOCATION
-            }
-            ServeError::Failure(Failure::Directory(_)) => UNUSABLE_DIRECTORY,
+            ServeError::Unreadable(..)
+            | ServeError::Config(_)
+            | ServeError::Ensemble(_)
+            | ServeError::Doors(DoorError::NoPort | DoorError::NoKeyStore | DoorError::Tls(_)) => INVALID_INVOCATION,
+            ServeError::Failure(Failure::Directory(_)) | ServeError::NoDirectory(_) => UNUSABLE_DIRECTORY,
             ServeError::Admin(_) => NO_ADMIN_SERVER,
             _ => UNEXPECTED,
         }
@@ -112,6 +107,7 @@ fn serve(arguments: &ServeArguments) -> Result<(), ServeError> {
     let started = Instant::now();
     let config = load_config(arguments)?;
     check_available(&config)?;
+    check_directories(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -139,14 +135,28 @@ fn load_config(arguments: &ServeArguments) -> Result<Config, ServeError> {
         overrides: &arguments.overrides,
         read: &read_small_file,
     };
-    let loaded = config::load(&sources)?;
-    for notice in &loaded.notices {
+    match config::load(&sources) {
+        Ok(loaded) => {
+            tell(&loaded.notices);
+            Ok(loaded.config)
+        }
+        Err(error) => {
+            tell(&error.notices);
+            for problem in &error.problems {
+                tracing::error!("{problem}");
+            }
+            Err(ServeError::Config(error.problems.len()))
+        }
+    }
+}
+
+fn tell(notices: &[Notice]) {
+    for notice in notices {
         match notice.severity {
             Severity::Info => tracing::info!("{notice}"),
             Severity::Warn => tracing::warn!("{notice}"),
         }
     }
-    Ok(loaded.config)
 }
 
 fn read_small_file(path: &Path) -> Result<Option<String>, String> {
@@ -157,6 +167,18 @@ fn read_small_file(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
+/// `datadir.autocreate=false`: a directory that is not there was not mounted, perhaps.
+fn check_directories(config: &Config) -> Result<(), ServeError> {
+    let storage = &config.storage;
+    let missing = [&storage.data_dir, &storage.data_log_dir]
+        .into_iter()
+        .find(|path| !path.is_dir());
+    match missing {
+        Some(path) if !storage.create_directories => Err(ServeError::NoDirectory(path.clone())),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses what is configured and would silently not be there.
 fn check_available(config: &Config) -> Result<(), ServeError> {
     if let Membership::Ensemble(ensemble) = &config.cluster.membership
@@ -164,31 +186,25 @@ fn check_available(config: &Config) -> Result<(), ServeError> {
     {
         return Err(ServeError::Ensemble(ensemble.servers.len()));
     }
-    if config.listeners.secure_client.is_some() {
-        tracing::warn!("secureClientPort: TLS is not available in this version yet; nothing listens on that port");
-    }
-    if config.listeners.client.is_none() {
-        return Err(ServeError::NoClientPort);
-    }
     Ok(())
 }
 
 async fn run_server(config: &Config, started: Instant) -> Result<(), ServeError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
-    let listener = listen(config)?;
+    let doors = doors::open(config)?;
+    let addresses = doors::addresses(&doors);
     let status = status(config);
     serve_operators(config, &status)?;
     let mut server = Server::start(options(config, status.clone()))?;
     let zxid = server.ready().await?;
-    server.accept(listener);
+    server.accept(doors);
     tracing::info!(
         took_ms = started.elapsed().as_millis(),
         %zxid,
         data = %config.storage.data_dir.display(),
         log = %config.storage.data_log_dir.display(),
-        "serving clients on {}; stop with Ctrl-C or SIGTERM",
-        config.listeners.client.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "serving clients on {addresses}; stop with Ctrl-C or SIGTERM",
     );
     let failure = tokio::select! {
         _ = interrupt.recv() => None,
@@ -205,52 +221,17 @@ async fn run_server(config: &Config, started: Instant) -> Result<(), ServeError>
     Ok(())
 }
 
-fn listen(config: &Config) -> Result<TcpListener, ServeError> {
-    let Some(address) = &config.listeners.client else {
-        return Err(ServeError::NoClientPort);
-    };
-    let backlog = config
-        .listeners
-        .backlog
-        .map_or(0, |backlog| i32::try_from(backlog.get()).unwrap_or(i32::MAX));
-    bind(address, backlog, "clientPort")
-}
-
-/// Listens where a setting says; `key` is its name.
-fn bind(address: &Address, backlog: i32, key: &'static str) -> Result<TcpListener, ServeError> {
-    let mut candidates: Vec<SocketAddr> = address
-        .literal_ips()
-        .into_iter()
-        .map(|ip| SocketAddr::new(ip, address.port))
-        .collect();
-    if candidates.is_empty() {
-        let name = address.to_string();
-        candidates = name
-            .to_socket_addrs()
-            .map_err(|error| ServeError::Unresolvable(name, error))?
-            .collect();
-    }
-    let mut last = ServeError::NoAddress(key);
-    for candidate in candidates {
-        match net::listen(candidate, backlog, key) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error.into(),
-        }
-    }
-    Err(last)
-}
-
 /// Opens what operators and their tools look at over HTTP.
 fn serve_operators(config: &Config, status: &Arc<Status>) -> Result<(), ServeError> {
     if config.metrics.provider == MetricsProvider::Prometheus {
-        let listener = bind(&config.metrics.address, 0, "metricsProvider.httpPort")?;
+        let listener = doors::bind(&config.metrics.address, 0, "metricsProvider.httpPort")?;
         tokio::spawn(admin::serve_metrics(status.clone(), listener));
         tracing::info!("metrics for Prometheus on {}, at /metrics", config.metrics.address);
     }
     if !config.admin.enabled {
         return Ok(());
     }
-    match bind(&config.admin.address, 0, "admin.serverPort") {
+    match doors::bind(&config.admin.address, 0, "admin.serverPort") {
         Ok(listener) => {
             tokio::spawn(admin::serve_commands(status.clone(), listener));
             tracing::info!(
@@ -259,7 +240,7 @@ fn serve_operators(config: &Config, status: &Arc<Status>) -> Result<(), ServeErr
                 config.admin.command_url
             );
         }
-        Err(error) if config.admin.required => return Err(ServeError::Admin(Box::new(error))),
+        Err(error) if config.admin.required => return Err(ServeError::Admin(error)),
         Err(error) => tracing::warn!(
             "going on without the HTTP admin server: {error} Choose another admin.serverPort, or set \
              admin.enableServer=false."
@@ -370,6 +351,8 @@ fn settings(config: &Config) -> Settings {
             .as_ref()
             .map(|secret| secret.expose().to_owned()),
         sasl: sasl_users(config),
+        x509_enabled: config.tls.client.auth_scheme == config::AuthProvider::X509.scheme(),
+        x509_super_user: config.auth.x509_super_user.clone(),
         required_schemes: config.auth.enforced_schemes.iter().flatten().cloned().collect(),
         linearizable_reads: config.reads.linearizable,
     }

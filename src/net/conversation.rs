@@ -54,6 +54,7 @@ where
 {
     let mut received = BytesMut::new();
     let mut output = BytesMut::new();
+    let mut flushed = true;
     loop {
         let flow = conversation.advance(&mut received, &mut output);
         if received.is_empty() {
@@ -64,7 +65,7 @@ where
         }
         let turn = tokio::select! {
             biased;
-            turn = poll_fn(|cx| turn(cx, &mut stream, flow, &mut received, &mut output)) => turn?,
+            turn = poll_fn(|cx| turn(cx, &mut stream, flow, &mut received, &mut output, &mut flushed)) => turn?,
             () = conversation.wake().notified() => Turn::Received,
         };
         if matches!(turn, Turn::Ended) {
@@ -80,11 +81,12 @@ fn turn<S>(
     flow: Flow,
     received: &mut BytesMut,
     output: &mut BytesMut,
+    flushed: &mut bool,
 ) -> Poll<io::Result<Turn>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let sent = poll_send(cx, stream, output)?;
+    let sent = poll_send(cx, stream, output, flushed)?;
     if flow == Flow::Close {
         return if output.is_empty() {
             Pin::new(stream).poll_shutdown(cx).map(|_| Ok(Turn::Ended))
@@ -113,8 +115,14 @@ where
     }
 }
 
-/// Writes as much of `output` as the socket takes; says whether it took anything.
-fn poll_send<S: AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut S, output: &mut BytesMut) -> io::Result<bool> {
+/// Writes as much of `output` as the socket takes; says whether it took anything. `flushed`: whether nothing is held back
+/// between us and the socket.
+fn poll_send<S: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    output: &mut BytesMut,
+    flushed: &mut bool,
+) -> io::Result<bool> {
     let mut sent = false;
     while !output.is_empty() {
         match Pin::new(&mut *stream).poll_write(cx, output)? {
@@ -126,9 +134,10 @@ fn poll_send<S: AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut S, output
             Poll::Pending => break,
         }
     }
-    if sent {
-        // TLS keeps records back until it is told; on a plain socket this is nothing.
-        let _ = Pin::new(stream).poll_flush(cx)?;
+    *flushed &= !sent;
+    if !*flushed {
+        // TLS holds records back while the socket is full, until it is told again; on a plain socket this is nothing.
+        *flushed = Pin::new(stream).poll_flush(cx)?.is_ready();
     }
     Ok(sent)
 }

@@ -1,4 +1,4 @@
-//! Sockets: listeners and the bytes of one connection. Bytes, not meaning.
+//! Sockets: listeners, TLS and the bytes of one connection. Bytes, not meaning.
 //!
 //! ```text
 //!   socket ──read──▶ received ──▶ Conversation::advance ──▶ output ──write──▶ socket
@@ -16,6 +16,7 @@
 
 mod conversation;
 mod listener;
+pub mod tls;
 
 pub use conversation::{Conversation, Flow, converse};
 pub use listener::{ListenError, listen};

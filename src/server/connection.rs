@@ -7,16 +7,18 @@ use super::handshake::NewSession;
 use super::numbers::ConnectionNumbers;
 use super::pending::{Closing, Intake};
 use super::pipeline::{Phase, Pipeline, Surroundings};
-use super::settings::HANDSHAKE_BYTES;
+use super::settings::{HANDSHAKE_BYTES, Settings};
 use super::shared::{DriverInput, Shared, Word};
+use crate::net::tls::HandshakeError;
 use crate::net::{Conversation, Flow};
-use crate::proto::{SessionId, frame};
+use crate::proto::{Identity, SessionId, frame};
 use crate::state_machine::{ConnectionId, Origin};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Local requests that are answered under one hold of the state's lock: bounds how long the applier may have to wait.
@@ -30,8 +32,8 @@ pub struct Connection {
     pub id: ConnectionId,
     /// Where it comes from.
     pub peer: SocketAddr,
-    /// Whether it came through the TLS port.
-    pub secure: bool,
+    /// Whether it speaks TLS.
+    secure: AtomicBool,
     /// When it was accepted: wall time, ms.
     pub established_ms: i64,
     accepted_us: u64,
@@ -49,7 +51,7 @@ pub struct Connection {
 pub struct ConnectionView {
     /// Where it comes from.
     pub peer: SocketAddr,
-    /// Whether it came through the TLS port.
+    /// Whether it speaks TLS.
     pub secure: bool,
     /// Its session; 0 if it has none.
     pub session: SessionId,
@@ -64,7 +66,7 @@ pub struct ConnectionView {
 }
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, id: ConnectionId, peer: SocketAddr, secure: bool) -> Connection {
+    pub(super) fn new(shared: Arc<Shared>, id: ConnectionId, peer: SocketAddr) -> Connection {
         let origin = Origin {
             server: shared.settings.server,
             connection: id,
@@ -74,7 +76,7 @@ impl Connection {
         Connection {
             id,
             peer,
-            secure,
+            secure: AtomicBool::new(false),
             established_ms: shared.clock.wall_ms(),
             accepted_us: shared.clock.now_us(),
             pipeline: Mutex::new(Pipeline::new(origin, address, rand::random())),
@@ -90,7 +92,7 @@ impl Connection {
         let pipeline = self.pipeline.lock();
         ConnectionView {
             peer: self.peer,
-            secure: self.secure,
+            secure: self.secure.load(Relaxed),
             session: pipeline.session,
             timeout_ms: pipeline.timeout_ms,
             outstanding: pipeline.pending(),
@@ -112,6 +114,28 @@ impl Connection {
     /// Has the socket's task look at the pipeline again.
     pub(super) fn wake_up(&self) {
         self.wake.notify_one();
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// How long a handshake before its first request may take.
+    pub(super) fn handshake_limit(&self) -> Duration {
+        Duration::from_millis(self.shared.settings.handshake_timeout_ms)
+    }
+
+    /// Its TLS handshake has succeeded, and has proven these identities.
+    pub(super) fn secured(&self, identities: Vec<Identity>) {
+        self.secure.store(true, Relaxed);
+        self.with_pipeline(|pipeline| pipeline.add_identities(identities));
+    }
+
+    /// Its TLS handshake has failed.
+    pub(super) fn handshake_failed(&self, error: &HandshakeError) {
+        self.shared.statistics.tls_handshakes_failed.fetch_add(1, Relaxed);
+        self.shared
+            .complain(self.peer, &format_args!("the TLS handshake has failed: {error}"));
     }
 
     /// Closes it from our side.
@@ -139,9 +163,12 @@ impl Connection {
         });
         self.shared.connection_ended(self, session);
         match closing {
-            Some(Closing::BadLength(_) | Closing::NoHeader(_) | Closing::NoHandshake(_) | Closing::BadAuth(_)) => {
+            Some(
+                closing
+                @ (Closing::BadLength(_) | Closing::NoHeader(_) | Closing::NoHandshake(_) | Closing::BadAuth(_)),
+            ) => {
                 self.shared.statistics.malformed.fetch_add(1, Relaxed);
-                self.shared.complain(self.peer, closing);
+                self.shared.complain(self.peer, &closing);
             }
             Some(closing) => tracing::debug!(peer = %self.peer, %session, "connection closed: {closing}"),
             None => tracing::debug!(peer = %self.peer, %session, "connection closed by the client"),

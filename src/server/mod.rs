@@ -23,6 +23,7 @@ mod checkpointer;
 mod clock;
 mod connection;
 mod digest_md5;
+mod doors;
 mod driver;
 mod handshake;
 mod inbox;
@@ -43,6 +44,7 @@ mod tally;
 
 pub use checkpointer::CheckpointSchedule;
 pub use connection::{Connection, ConnectionView};
+pub use doors::{Door, Speech};
 pub use driver::ContainerSchedule;
 pub use log_writer::Syncing;
 pub use numbers::ConnectionNumbers;
@@ -52,7 +54,6 @@ pub use settings::Settings;
 pub use shared::{Shared, Word, Words};
 pub use statistics::{Latency, Statistics};
 
-use crate::net;
 use crate::proto::Zxid;
 use crate::replica::{self, PassedBarriers, ReplicaError};
 use crate::state_machine::Rules;
@@ -68,19 +69,13 @@ use inbox::Inbox;
 use raft::prelude::Entry;
 use recovery::Parts;
 use shared::DriverInput;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// How long a stopping server waits for requests that are in work.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How often connections are looked at that take too long.
-const JANITOR_INTERVAL: Duration = Duration::from_millis(500);
-/// After an accept failed (out of files, say): how long to wait before the next.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a server could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -255,9 +250,11 @@ impl Server {
     }
 
     /// Lets clients in from now on.
-    pub fn accept(&self, listener: TcpListener) {
-        tokio::spawn(accept(self.shared.clone(), listener));
-        tokio::spawn(sweep(self.shared.clone()));
+    pub fn accept(&self, doors: Vec<Door>) {
+        for door in doors {
+            tokio::spawn(doors::accept(self.shared.clone(), door));
+        }
+        tokio::spawn(doors::sweep(self.shared.clone()));
     }
 
     /// Waits until something fails.
@@ -298,52 +295,4 @@ impl Server {
 async fn join(threads: Vec<(&'static str, JoinHandle<()>)>) {
     // A panic was told by the thread itself.
     let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|(_, thread)| drop(thread.join()))).await;
-}
-
-async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    while !shared.is_stopping() {
-        match listener.accept().await {
-            Ok((stream, peer)) => admit(&shared, stream, peer),
-            Err(error) => {
-                tracing::warn!("cannot accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn admit(shared: &Arc<Shared>, stream: tokio::net::TcpStream, peer: SocketAddr) {
-    // Best effort: a socket that refuses is closed already.
-    let _ = stream.set_nodelay(true);
-    match shared.admit(peer, false) {
-        Ok(connection) => {
-            tokio::spawn(async move {
-                let outcome = net::converse(stream, connection.as_ref()).await;
-                if let Err(error) = outcome {
-                    tracing::debug!(%peer, "connection lost: {error}");
-                }
-                connection.ended();
-            });
-        }
-        Err(reason) => {
-            shared
-                .statistics
-                .connections_rejected
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            tracing::warn!(%peer, "connection refused: {reason}");
-        }
-    }
-}
-
-/// Ends connections that take too long to open a session, or to take what is sent to them.
-async fn sweep(shared: Arc<Shared>) {
-    while !shared.is_stopping() {
-        tokio::time::sleep(JANITOR_INTERVAL).await;
-        let now_us = shared.clock.now_us();
-        shared.for_each_connection(|connection| {
-            if connection.is_overdue(now_us) {
-                connection.abort();
-            }
-        });
-    }
 }

@@ -48,6 +48,10 @@ pub struct Settings {
     pub super_digest: Option<String>,
     /// Who may authenticate with SASL; `None`: it is not configured.
     pub sasl: Option<super::sasl::SaslUsers>,
+    /// Whether a client's certificate gives it an identity (`ssl.authProvider=x509`).
+    pub x509_enabled: bool,
+    /// `X509AuthenticationProvider.superUser`: the subject of the certificate whose owner may do everything.
+    pub x509_super_user: Option<String>,
     /// Schemes of which a connection must have an identity before it may do anything; empty for no such demand.
     pub required_schemes: Vec<String>,
     /// `linearizableReads`: every read waits behind a barrier.

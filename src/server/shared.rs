@@ -4,7 +4,6 @@ use super::clock::Clock;
 use super::connection::{Connection, ConnectionView};
 use super::handshake::NewSession;
 use super::inbox::Inbox;
-use super::pending::Closing;
 use super::pipeline::Surroundings;
 use super::settings::Settings;
 use super::statistics::Statistics;
@@ -145,7 +144,7 @@ impl Shared {
     }
 
     /// Lets a connection in, or says why not.
-    pub(super) fn admit(self: &Arc<Shared>, peer: SocketAddr, secure: bool) -> Result<Arc<Connection>, TurnedAway> {
+    pub(super) fn admit(self: &Arc<Shared>, peer: SocketAddr) -> Result<Arc<Connection>, TurnedAway> {
         let total = self.connections.len();
         if self.settings.max_connections > 0 && total >= self.settings.max_connections {
             return Err(TurnedAway::Total(total));
@@ -158,7 +157,7 @@ impl Shared {
         *of_address += 1;
         drop(addresses);
         let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
-        let connection = Arc::new(Connection::new(self.clone(), id, peer, secure));
+        let connection = Arc::new(Connection::new(self.clone(), id, peer));
         self.connections.insert(id, connection.clone());
         Ok(connection)
     }
@@ -285,9 +284,8 @@ impl Shared {
         self.connections.len()
     }
 
-    /// Tells the log of malformed bytes: once per address and interval.
-    pub(super) fn complain(&self, peer: SocketAddr, closing: Option<Closing>) {
-        let Some(closing) = closing else { return };
+    /// Tells the log why a peer was turned away that does not keep to the protocol: once per address and interval.
+    pub(super) fn complain(&self, peer: SocketAddr, closing: &dyn std::fmt::Display) {
         let now_us = self.clock.now_us();
         let mut complaints = self.complaints.lock();
         if complaints.len() >= COMPLAINTS_REMEMBERED {

@@ -20,6 +20,8 @@ pub struct Statistics {
     pub connections_rejected: AtomicU64,
     /// Connections closed because they opened no session in time.
     pub handshakes_timed_out: AtomicU64,
+    /// TLS handshakes that failed.
+    pub tls_handshakes_failed: AtomicU64,
     /// Connections closed because of bytes that are no request.
     pub malformed: AtomicU64,
     /// Connections closed because they did not take what was sent to them.
@@ -68,6 +70,7 @@ impl Default for Statistics {
             outstanding: AtomicUsize::new(0),
             connections_rejected: AtomicU64::new(0),
             handshakes_timed_out: AtomicU64::new(0),
+            tls_handshakes_failed: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
             slow_clients: AtomicU64::new(0),
             auth_failed: AtomicU64::new(0),

@@ -1,0 +1,196 @@
+//! TLS on client connections: the server's side, and who the client's certificate says that he is.
+//!
+//! TLS 1.2 and 1.3 with rustls on ring; sessions are not resumed, so that every connection's certificate is checked as of
+//! now. Handshakes are limited in number and in time: beyond [`HANDSHAKES`], connections wait for their turn, and their
+//! time runs.
+//!
+//! Left out: renegotiation and the suites of block ciphers, which rustls does not have; lists of revoked certificates;
+//! reading certificates again while the server runs.
+
+mod client_certificate;
+mod jks;
+mod store;
+mod subject;
+
+pub use store::{Store, StoreError};
+
+use client_certificate::Verifier;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::server::NoServerSessionStorage;
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion};
+use tokio_rustls::server::TlsStream;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// The first byte of a TLS connection. No client of ours begins a plain one with it: a length of 369 million, or a word
+/// whose first letter is a control character.
+pub const FIRST_BYTE: u8 = 0x16;
+/// Handshakes under way at most. They cost about a millisecond of CPU each: more at a time would only all be late.
+const HANDSHAKES: usize = 256;
+
+/// What is asked of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// Nothing.
+    Ignored,
+    /// A certificate is checked where there is one.
+    Wanted,
+    /// No certificate, no connection.
+    Needed,
+}
+
+/// How TLS is spoken. A password is in it: not to be printed.
+#[derive(Clone)]
+pub struct TlsOptions {
+    /// Our key and certificate.
+    pub key_store: Store,
+    /// Who signs the certificates of clients.
+    pub trust_store: Option<Store>,
+    /// What is asked of clients.
+    pub client_certificate: ClientCertificate,
+    /// Whether TLS 1.2 is spoken.
+    pub tls12: bool,
+    /// Whether TLS 1.3 is spoken.
+    pub tls13: bool,
+}
+
+/// Why TLS cannot be spoken as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The key store.
+    #[error("the key store {0} cannot be used: {1}. It is set by ssl.keyStore.location in zoo.cfg.")]
+    KeyStore(PathBuf, #[source] StoreError),
+    /// Its key.
+    #[error("the private key in the key store {0} cannot be used: {1}")]
+    Key(PathBuf, String),
+    /// The trust store.
+    #[error("the trust store {0} cannot be used: {1}. It is set by ssl.trustStore.location in zoo.cfg.")]
+    TrustStore(PathBuf, #[source] StoreError),
+    /// Its certificates.
+    #[error("the trust store {0} cannot be used: {1}")]
+    Authorities(PathBuf, String),
+    /// Nobody could connect.
+    #[error(
+        "clients must show a certificate, and there is nothing to check it against: set ssl.trustStore.location, or \
+         ssl.clientAuth=none if clients need no certificate"
+    )]
+    NoTrustStore,
+    /// rustls refuses the configuration.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(#[from] tokio_rustls::rustls::Error),
+}
+
+/// Why a handshake did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// It took too long.
+    #[error("it was not finished in time")]
+    TooLate,
+    /// The two sides did not come together.
+    #[error("{0}")]
+    Failed(#[from] io::Error),
+}
+
+/// Who has connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The subject of his certificate, in the form of RFC 2253; `None` if he has shown none.
+    pub subject: Option<String>,
+}
+
+/// Speaks the server's side of TLS.
+pub struct TlsAcceptor {
+    acceptor: tokio_rustls::TlsAcceptor,
+    turns: Semaphore,
+}
+
+impl TlsAcceptor {
+    /// Reads key and trust store.
+    ///
+    /// # Errors
+    /// What is wrong with them, and which setting names them.
+    pub fn new(options: &TlsOptions) -> Result<TlsAcceptor, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
+        if options.tls12 {
+            versions.push(&TLS12);
+        }
+        if options.tls13 {
+            versions.push(&TLS13);
+        }
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions)?;
+        let builder = match verifier(options, &provider)? {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified_key(options)?)));
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(TlsAcceptor {
+            acceptor: Arc::new(config).into(),
+            turns: Semaphore::new(HANDSHAKES),
+        })
+    }
+
+    /// Does the handshake on `stream`, within `limit`.
+    ///
+    /// # Errors
+    /// Why it did not succeed; the stream is closed.
+    pub async fn accept<S>(&self, stream: S, limit: Duration) -> Result<(TlsStream<S>, Peer), HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = async {
+            // The semaphore is never closed.
+            let _turn = self.turns.acquire().await;
+            self.acceptor.accept(stream).await
+        };
+        let stream = tokio::time::timeout(limit, handshake)
+            .await
+            .map_err(|_| HandshakeError::TooLate)??;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let subject = certificate
+            .and_then(|certificate| X509Certificate::from_der(certificate).ok())
+            .map(|(_, certificate)| subject::render(certificate.subject()));
+        Ok((stream, Peer { subject }))
+    }
+}
+
+fn verifier(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<Verifier>>, TlsError> {
+    if options.client_certificate == ClientCertificate::Ignored {
+        return Ok(None);
+    }
+    let store = options.trust_store.as_ref().ok_or(TlsError::NoTrustStore)?;
+    let authorities =
+        store::read_trusted(store).map_err(|error| TlsError::TrustStore(store.location.clone(), error))?;
+    let required = options.client_certificate == ClientCertificate::Needed;
+    Verifier::new(authorities, required, provider)
+        .map(|verifier| Some(Arc::new(verifier)))
+        .map_err(|error| TlsError::Authorities(store.location.clone(), error))
+}
+
+fn certified_key(options: &TlsOptions) -> Result<CertifiedKey, TlsError> {
+    let location = &options.key_store.location;
+    let (key, chain) =
+        store::read_key(&options.key_store).map_err(|error| TlsError::KeyStore(location.clone(), error))?;
+    let key =
+        ring::sign::any_supported_type(&key).map_err(|error| TlsError::Key(location.clone(), error.to_string()))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Err(
+            error @ tokio_rustls::rustls::Error::InconsistentKeys(tokio_rustls::rustls::InconsistentKeys::KeyMismatch),
+        ) => Err(TlsError::Key(location.clone(), error.to_string())),
+        // Certificates of X.509 version 1 cannot be looked into here, yet clients take them.
+        _ => Ok(certified),
+    }
+}
+
+#[cfg(test)]
+mod tests;
