@@ -203,11 +203,12 @@ fn check_auth(draft: &mut Draft) {
     let configured = mem::take(&mut draft.pending.auth_providers);
     providers.extend(configured.into_values());
     let scheme = draft.config.tls.client.auth_scheme.clone();
-    if draft.config.listeners.secure_client.is_some() && scheme == AuthProvider::X509.scheme() {
+    let serves_tls = draft.config.listeners.secure_client.is_some() || draft.config.tls.client_port_unification;
+    if serves_tls && scheme == AuthProvider::X509.scheme() {
         providers.insert(AuthProvider::X509);
     }
     let known = |scheme: &str| providers.iter().any(|provider| provider.scheme() == scheme);
-    if draft.config.listeners.secure_client.is_some() && !known(&scheme) {
+    if serves_tls && !known(&scheme) {
         draft.wrong(
             "ssl.authProvider",
             format!("no provider for {scheme:?} is configured; expected x509"),

@@ -138,21 +138,21 @@ const PROTOCOLS: &str = "TLSv1.2, TLSv1.3 or both, separated by a comma";
 
 /// The rows of one store. The setters are plain functions, so each row needs its field spelt out: hence the macro.
 macro_rules! store_keys {
-    ($keys:ident, $prefix:literal, $endpoint:ident, $store:ident, $what:literal) => {
+    ($keys:ident, $support:ident, $prefix:literal, $endpoint:ident, $store:ident, $what:literal) => {
         const $keys: [Key; 4] = [
-            Key::honoured(
+            Key::$support(
                 concat!($prefix, "location"),
                 "",
                 Setter::Text(|draft, path| draft.pending.$endpoint.$store.location = Some(PathBuf::from(path))),
                 concat!("the file of the ", $what),
             ),
-            Key::honoured(
+            Key::$support(
                 concat!($prefix, "password"),
                 "",
                 Setter::Secret(|draft, text| draft.pending.$endpoint.$store.password = Some(Secret::new(text))),
                 concat!("the password of the ", $what),
             ),
-            Key::honoured(
+            Key::$support(
                 concat!($prefix, "passwordPath"),
                 "",
                 Setter::Text(|draft, path| draft.pending.$endpoint.$store.password_path = Some(PathBuf::from(path))),
@@ -162,7 +162,7 @@ macro_rules! store_keys {
                     "; it goes before the password itself"
                 ),
             ),
-            Key::honoured(
+            Key::$support(
                 concat!($prefix, "type"),
                 "",
                 Setter::Parsed {
@@ -172,7 +172,7 @@ macro_rules! store_keys {
                 concat!(
                     "the form of the ",
                     $what,
-                    "; told by its ending where it is not given"
+                    "; what the file holds decides, this or its ending must only be given"
                 ),
             ),
         ];
@@ -181,9 +181,9 @@ macro_rules! store_keys {
 
 /// The rows of one kind of connection beside its stores.
 macro_rules! endpoint_keys {
-    ($keys:ident, $prefix:literal, $endpoint:ident, $pending:ident) => {
+    ($keys:ident, $support:ident, $prefix:literal, $endpoint:ident, $pending:ident) => {
         const $keys: [Key; 3] = [
-            Key::honoured(
+            Key::$support(
                 concat!($prefix, "protocol"),
                 "",
                 Setter::Parsed {
@@ -195,7 +195,7 @@ macro_rules! endpoint_keys {
                 },
                 "the only version that is spoken, unless enabledProtocols names more",
             ),
-            Key::honoured(
+            Key::$support(
                 concat!($prefix, "enabledProtocols"),
                 "TLSv1.2,TLSv1.3",
                 Setter::Parsed {
@@ -207,7 +207,7 @@ macro_rules! endpoint_keys {
                 },
                 "the versions that are spoken",
             ),
-            Key::honoured(
+            Key::$support(
                 concat!($prefix, "clientAuth"),
                 "need",
                 Setter::Parsed {
@@ -223,9 +223,17 @@ macro_rules! endpoint_keys {
     };
 }
 
-store_keys!(CLIENT_KEY_STORE, "ssl.keyStore.", client_tls, key_store, "key store");
+store_keys!(
+    CLIENT_KEY_STORE,
+    honoured,
+    "ssl.keyStore.",
+    client_tls,
+    key_store,
+    "key store"
+);
 store_keys!(
     CLIENT_TRUST_STORE,
+    honoured,
     "ssl.trustStore.",
     client_tls,
     trust_store,
@@ -233,6 +241,7 @@ store_keys!(
 );
 store_keys!(
     QUORUM_KEY_STORE,
+    not_yet,
     "ssl.quorum.keyStore.",
     quorum_tls,
     key_store,
@@ -240,13 +249,14 @@ store_keys!(
 );
 store_keys!(
     QUORUM_TRUST_STORE,
+    not_yet,
     "ssl.quorum.trustStore.",
     quorum_tls,
     trust_store,
     "trust store"
 );
-endpoint_keys!(CLIENT_ENDPOINT, "ssl.", client, client_tls);
-endpoint_keys!(QUORUM_ENDPOINT, "ssl.quorum.", quorum, quorum_tls);
+endpoint_keys!(CLIENT_ENDPOINT, honoured, "ssl.", client, client_tls);
+endpoint_keys!(QUORUM_ENDPOINT, not_yet, "ssl.quorum.", quorum, quorum_tls);
 
 const SHARED: [Key; 3] = [
     Key::honoured(
