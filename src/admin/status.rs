@@ -1,11 +1,12 @@
 //! The status handle: everything that operators are shown is read through it.
 
-use super::metrics::{Computed, Number, Registry};
+use super::metrics::{Computed, GaugeSet, Number, Registry};
 use super::process::{Process, directory_bytes};
 use crate::config::{Config, Membership, MetricsProvider};
 use crate::proto::Zxid;
 use crate::server::{ConnectionView, Latency, Shared};
-use crate::state_machine::Counts;
+use crate::state_machine::{Counts, QuotaTotals};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
@@ -163,6 +164,7 @@ impl Status {
         let statistics = &shared.statistics;
         Computed {
             gauges,
+            sets: quota_gauges(shared.state.read().quota_totals()),
             counters: vec![
                 ("bytes_received_count", statistics.bytes_received.load(Relaxed)),
                 ("connection_rejected", statistics.connections_rejected.load(Relaxed)),
@@ -217,6 +219,19 @@ fn client_gauges(
             "fsync_threshold_exceed_count",
             whole(statistics.slow_syncs.load(Relaxed)),
         ),
+    ]
+}
+
+fn quota_gauges(totals: BTreeMap<String, QuotaTotals>) -> Vec<GaugeSet> {
+    let set = |name, of: fn(&QuotaTotals) -> i64| GaugeSet {
+        name,
+        values: totals.iter().map(|(key, totals)| (key.clone(), of(totals))).collect(),
+    };
+    vec![
+        set("quota_count_limit_per_namespace", |totals| totals.count_limit),
+        set("quota_bytes_limit_per_namespace", |totals| totals.bytes_limit),
+        set("quota_count_usage_per_namespace", |totals| totals.count),
+        set("quota_bytes_usage_per_namespace", |totals| totals.bytes),
     ]
 }
 

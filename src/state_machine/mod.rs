@@ -35,6 +35,7 @@ pub use checkpoint::{Checkpoint, DataRecord, Record};
 pub use command::{Batch, Command, ConnectionId, Origin, Rules, ServerId, Stamp};
 pub use loader::{LoadError, Loader, NodeRecord};
 pub use node::StoredStat;
+pub use quota::QuotaTotals;
 pub use session::Session;
 
 use crate::proto::{Acl, ErrorCode, Identity, Permissions, Reply, SessionId, Stat, Text, Zxid};

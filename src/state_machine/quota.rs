@@ -81,7 +81,42 @@ fn counted_path(path: &[u8]) -> Option<&[u8]> {
     (counted.is_empty() || counted.starts_with(b"/")).then_some(counted)
 }
 
+/// Limits and use of all quotas below one child of the root. A part that is not limited counts -1, as in ZooKeeper.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotaTotals {
+    /// Znodes that there may be.
+    pub count_limit: i64,
+    /// Bytes that there may be.
+    pub bytes_limit: i64,
+    /// Znodes that there are.
+    pub count: i64,
+    /// Bytes that there are.
+    pub bytes: i64,
+}
+
 impl State {
+    /// Limits and use of the quotas, by the first name of their paths. Looks at every quota: for operators.
+    pub fn quota_totals(&self) -> BTreeMap<String, QuotaTotals> {
+        let mut totals: BTreeMap<String, QuotaTotals> = BTreeMap::new();
+        for prefix in &self.quotas {
+            let numbers = |name| {
+                let data = self.quota_node(prefix, name).and_then(|(_, node)| node.data.as_deref());
+                Numbers::parse(data)
+            };
+            let (limits, used) = (numbers(LIMITS), numbers(STATS));
+            let namespace = prefix.split(|byte| *byte == b'/').nth(1).unwrap_or_default();
+            let entry = totals
+                .entry(String::from_utf8_lossy(namespace).into_owned())
+                .or_default();
+            // A hard limit goes before a soft one.
+            entry.count_limit += limits.hard_limit("countHardLimit").unwrap_or_else(|| limits.count());
+            entry.bytes_limit += limits.hard_limit("byteHardLimit").unwrap_or_else(|| limits.bytes());
+            entry.count += used.count();
+            entry.bytes += used.bytes();
+        }
+        totals
+    }
+
     /// The path of the nearest quota at or above `path`.
     fn nearest_quota<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
         if self.quotas.is_empty() {

@@ -500,6 +500,19 @@ fn ttls_need_their_own_op_code_a_right_length_and_to_be_enabled() {
 }
 
 #[test]
+fn the_digest_is_recorded_at_every_128th_zxid_and_the_newest_1024_are_kept() {
+    let mut bench = Bench::new();
+    bench.create("/a").unwrap();
+    while bench.state.zxid() < Zxid(128 * 1025) {
+        bench.set("/a", "data").unwrap();
+    }
+    let recorded: Vec<_> = bench.state.recorded_digests().collect();
+    assert_eq!(recorded.len(), 1024);
+    assert_eq!(recorded[0].0, Zxid(256));
+    assert_eq!(recorded[1023], (Zxid(128 * 1025), bench.state.digest()));
+}
+
+#[test]
 fn quotas_count_what_is_below_and_hard_ones_refuse() {
     let mut bench = Bench::new();
     bench.rules = RULES.with(Rules::ENFORCE_QUOTA, true);
@@ -531,6 +544,13 @@ fn quotas_count_what_is_below_and_hard_ones_refuse() {
     bench.set("/q/b", "12345").unwrap();
     bench.delete("/q/a", -1).unwrap();
     assert_eq!(bench.data(stats).as_deref(), Some("count=2,bytes=9"));
+    let totals = QuotaTotals {
+        count_limit: 3,
+        bytes_limit: 13,
+        count: 2,
+        bytes: 9,
+    };
+    assert_eq!(bench.state.quota_totals(), [("q".to_owned(), totals)].into());
     bench.rules = RULES;
     bench.create("/q/c").unwrap();
     bench.set("/q/c", "far beyond the limit").unwrap();

@@ -28,7 +28,8 @@
 //! - `snapshot_*_count`, `restore_*`: the admin commands are not available yet; `unrecoverable_error_count`,
 //!   `cnxn_closed_without_zk_server_running`: the server ends instead.
 //!
-//! Left out: sets by namespace or by server (`read_per_namespace` …), which ZooKeeper shows only once they have a member.
+//! Left out: `read_per_namespace`, `write_per_namespace`, `quota_exceeded_error_per_namespace` and the sets by server, which
+//! ZooKeeper shows only once they have a member.
 
 /// Counters.
 pub(super) const COUNTERS: &[&str] = &[

@@ -17,6 +17,13 @@ pub(in crate::admin) fn expose(registry: &Registry, computed: &Computed, process
         text.head(name, name, "gauge");
         text.sample(name, "", number.as_f64());
     }
+    for set in &computed.sets {
+        text.head(set.name, set.name, "gauge");
+        for (key, value) in &set.values {
+            let key = key.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            text.sample(set.name, &format!("{{key=\"{key}\",}}"), *value as f64);
+        }
+    }
     for (name, value) in registry.counters(computed) {
         text.head(name, name, "counter");
         text.sample(name, "", value as f64);

@@ -49,10 +49,19 @@ impl std::fmt::Display for Number {
     }
 }
 
+/// The values of one gauge, by key.
+#[derive(Clone, Debug)]
+pub(super) struct GaugeSet {
+    pub(super) name: &'static str,
+    pub(super) values: Vec<(String, i64)>,
+}
+
 /// Numbers that are read when they are asked for, not recorded.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Computed {
     pub(super) gauges: Vec<(&'static str, Number)>,
+    /// Gauges that have a value per member of a set.
+    pub(super) sets: Vec<GaugeSet>,
     /// Counters that are kept elsewhere.
     pub(super) counters: Vec<(&'static str, u64)>,
 }
@@ -120,6 +129,11 @@ impl Registry {
         for (name, number) in &computed.gauges {
             tell(name, *number);
         }
+        for set in &computed.sets {
+            for (key, value) in &set.values {
+                tell(&format!("{}_{}", word(key), set.name), Number::Whole(*value));
+            }
+        }
         for (name, value) in self.counters(computed) {
             tell(name, whole(value as f64));
         }
@@ -142,6 +156,11 @@ impl Registry {
             }
         }
     }
+}
+
+/// A key as part of a name: what is no letter, digit or underscore becomes one, or Telegraf would give up the whole answer.
+fn word(key: &str) -> String {
+    key.replace(|character: char| !character.is_ascii_alphanumeric(), "_")
 }
 
 /// NaN is 0, as in ZooKeeper.
@@ -202,11 +221,16 @@ mod tests {
                 ("znode_count", Number::Whole(5)),
                 ("avg_latency", Number::Fraction(0.0)),
             ],
+            sets: vec![GaugeSet {
+                name: "quota_count_limit_per_namespace",
+                values: vec![("my-app".to_owned(), 9)],
+            }],
             counters: vec![("bytes_received_count", 7)],
         };
         let lines = dumped(&registry, &computed);
         for (key, value) in [
             ("znode_count", "5"),
+            ("my_app_quota_count_limit_per_namespace", "9"),
             ("avg_latency", "0.0"),
             ("bytes_received_count", "7"),
             ("commit_count", "3"),
@@ -237,11 +261,16 @@ mod tests {
         });
         let computed = Computed {
             gauges: vec![("znode_count", Number::Whole(5))],
+            sets: vec![GaugeSet {
+                name: "quota_count_limit_per_namespace",
+                values: vec![("a\"b".to_owned(), 9)],
+            }],
             counters: Vec::new(),
         };
         let text = expose(&registry, &computed, None);
         for expected in [
             "# HELP znode_count znode_count\n# TYPE znode_count gauge\nznode_count 5.0\n",
+            "# TYPE quota_count_limit_per_namespace gauge\nquota_count_limit_per_namespace{key=\"a\\\"b\",} 9.0\n",
             "# HELP commit_count commit_count\n# TYPE commit_count counter\ncommit_count 3.0\n",
             "# HELP fsynctime fsynctime\n# TYPE fsynctime summary\nfsynctime{quantile=\"0.5\",} 1.0\n\
              fsynctime_count 1.0\nfsynctime_sum 1.0\n",
