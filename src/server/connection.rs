@@ -17,7 +17,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -42,6 +42,8 @@ pub struct Connection {
     wake: Notify,
     /// The tick in which its session was last reported to be alive.
     touched_tick: AtomicU64,
+    /// Bytes that the last turn left in the socket's buffer: if there are more now, the client has sent something.
+    left_bytes: AtomicUsize,
     /// Whether it must end at once.
     aborted: AtomicBool,
 }
@@ -82,6 +84,7 @@ impl Connection {
             pipeline: Mutex::new(Pipeline::new(origin, address, rand::random())),
             wake: Notify::new(),
             touched_tick: AtomicU64::new(0),
+            left_bytes: AtomicUsize::new(0),
             aborted: AtomicBool::new(false),
             shared,
         }
@@ -206,6 +209,7 @@ impl Connection {
     fn receive(&self, received: &mut BytesMut, surroundings: &Surroundings<'_>) -> Intake {
         let mut intake = Intake::default();
         let received_bytes = received.len();
+        let has_arrived = received_bytes > self.left_bytes.load(Relaxed);
         if let Some(answer) = self.first_bytes(received, surroundings, &mut intake) {
             self.with_pipeline(|pipeline| {
                 pipeline.outbound.extend_from_slice(answer.as_bytes());
@@ -221,10 +225,12 @@ impl Connection {
             }
             if matches!(pipeline.phase, Phase::Closing(_)) {
                 received.clear();
-            } else if matches!(pipeline.phase, Phase::Open) {
+            } else if has_arrived && matches!(pipeline.phase, Phase::Open) {
+                // What is sent to a client, events say, is no sign of life of it.
                 self.touch(pipeline.session);
             }
         });
+        self.left_bytes.store(received.len(), Relaxed);
         surroundings.statistics.took_in(received_bytes - received.len());
         intake
     }
