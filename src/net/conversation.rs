@@ -141,3 +141,79 @@ fn poll_send<S: AsyncWrite + Unpin>(
     }
     Ok(sent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A stream that holds back what is written until a flush succeeds, as TLS does; the first flush finds it full.
+    #[derive(Default)]
+    struct Holding {
+        held: Vec<u8>,
+        passed: Vec<u8>,
+        was_full: bool,
+    }
+
+    impl AsyncRead for &mut Holding {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            // The peer ends once everything has reached it.
+            if self.held.is_empty() && !self.passed.is_empty() {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
+        }
+    }
+
+    impl AsyncWrite for &mut Holding {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if !std::mem::replace(&mut self.was_full, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.passed.extend(held);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[derive(Default)]
+    struct SaysOnce {
+        said: AtomicBool,
+        wake: Notify,
+    }
+
+    impl Conversation for SaysOnce {
+        fn advance(&self, _: &mut BytesMut, output: &mut BytesMut) -> Flow {
+            if !self.said.swap(true, Ordering::Relaxed) {
+                output.extend_from_slice(b"once");
+            }
+            Flow::Read
+        }
+
+        fn wake(&self) -> &Notify {
+            &self.wake
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_full_stream_holds_back_is_flushed_when_it_takes_more() {
+        let mut stream = Holding::default();
+        let conversation = SaysOnce::default();
+        tokio::time::timeout(std::time::Duration::from_secs(60), converse(&mut stream, &conversation))
+            .await
+            .expect("the bytes are stuck")
+            .unwrap();
+        assert_eq!(stream.passed, b"once");
+    }
+}
