@@ -208,6 +208,10 @@ impl Connection {
     /// Takes in what has arrived; gives what others must do.
     fn receive(&self, received: &mut BytesMut, surroundings: &Surroundings<'_>) -> Intake {
         let mut intake = Intake::default();
+        if self.shared.is_stopping() {
+            // What was not taken in was promised nothing; what was is finished.
+            return intake;
+        }
         let received_bytes = received.len();
         let has_arrived = received_bytes > self.left_bytes.load(Relaxed);
         if let Some(answer) = self.first_bytes(received, surroundings, &mut intake) {
@@ -285,12 +289,14 @@ impl Connection {
     }
 
     /// Answers what needs no log, under the shared side of the state's lock; says whether there was any.
-    fn answer(&self, surroundings: &Surroundings<'_>) -> bool {
+    fn answer(&self) -> bool {
         if !self.with_pipeline(|pipeline| pipeline.has_answerable()) {
             return false;
         }
         let state = self.shared.state.read();
         let mut pipeline = self.pipeline.lock();
+        // Later than when the requests were taken in: what lies between is their latency.
+        let surroundings = &self.shared.surroundings();
         pipeline.answer(&state, surroundings, ANSWERS_PER_HOLD);
         true
     }
@@ -307,7 +313,7 @@ impl Conversation for Connection {
         while turns.next().is_some() {
             let intake = self.receive(received, &surroundings);
             self.hand_on(intake);
-            if !self.answer(&surroundings) {
+            if !self.answer() {
                 break;
             }
         }

@@ -40,8 +40,12 @@ pub struct Door {
 
 /// Lets clients in until the server stops.
 pub(super) async fn accept(shared: Arc<Shared>, door: Door) {
-    while !shared.is_stopping() {
-        match door.listener.accept().await {
+    loop {
+        let accepted = tokio::select! {
+            accepted = door.listener.accept() => accepted,
+            () = shared.stopped() => return,
+        };
+        match accepted {
             Ok((stream, peer)) => admit(&shared, &door, stream, peer),
             Err(error) => {
                 tracing::warn!("cannot accept a connection: {error}");
@@ -122,8 +126,11 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, st
 
 /// Ends connections that take too long to open a session, or to take what is sent to them.
 pub(super) async fn sweep(shared: Arc<Shared>) {
-    while !shared.is_stopping() {
-        tokio::time::sleep(JANITOR_INTERVAL).await;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(JANITOR_INTERVAL) => {}
+            () = shared.stopped() => return,
+        }
         let now_us = shared.clock.now_us();
         shared.for_each_connection(|connection| {
             if connection.is_overdue(now_us) {

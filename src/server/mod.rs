@@ -262,7 +262,8 @@ impl Server {
         self.failures.recv().await.unwrap_or(Failure::Panicked("driver"))
     }
 
-    /// Finishes what is in work, makes everything durable and ends the threads. The listeners must be closed before.
+    /// Finishes what is in work, makes everything durable and ends the threads. The doors close, and nothing more is
+    /// taken in.
     pub async fn stop(mut self) -> Result<(), Failure> {
         self.shared.set_stopping();
         let drained = async {

@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A complaint about malformed bytes is logged once per peer address and so many µs.
 const COMPLAINT_INTERVAL_US: u64 = 10_000_000;
@@ -102,7 +103,7 @@ pub struct Shared {
     tick: AtomicU64,
     applied_zxid: AtomicI64,
     serving: AtomicBool,
-    stopping: AtomicBool,
+    stopping: CancellationToken,
     next_connection: AtomicU64,
     next_session: AtomicI64,
 }
@@ -127,7 +128,7 @@ impl Shared {
             // 0 is what a connection starts with that has not been touched.
             tick: AtomicU64::new(1),
             serving: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
             next_connection: AtomicU64::new(first_connection(wall_ms)),
             next_session: AtomicI64::new(first_session(settings.server.0, wall_ms)),
             settings,
@@ -221,12 +222,17 @@ impl Shared {
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.stopping.is_cancelled()
+    }
+
+    /// Waits until the server ends.
+    pub(super) async fn stopped(&self) {
+        self.stopping.cancelled().await;
     }
 
     /// The server ends: nothing is served from here on.
     pub(super) fn set_stopping(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.stopping.cancel();
         self.serving.store(false, Ordering::Release);
     }
 
