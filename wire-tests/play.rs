@@ -266,7 +266,8 @@ struct Connection {
 
 impl Connection {
     fn open(address: SocketAddr) -> Result<Self, String> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| error.to_string())?;
+        // Not with a time-out: that reports a server that has accepted and closed already as a failure to connect.
+        let stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
         stream
             .set_read_timeout(Some(PATIENCE))
             .map_err(|error| error.to_string())?;
