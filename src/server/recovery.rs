@@ -95,7 +95,7 @@ pub(super) fn recover(
         sessions,
     });
     let recovered = reconciled.recovered;
-    let replica = Replica::new(
+    let mut replica = Replica::new(
         ReplicaOptions {
             server: shared.settings.server,
             voters: vec![shared.settings.server],
@@ -111,6 +111,8 @@ pub(super) fn recover(
         },
         &logging::slog_to_tracing(),
     )?;
+    // A lone server sends its log to nobody: what the tree holds need not stand in memory again.
+    replica.compact(loaded.applied.index);
     let applier = Applier::new(shared.clone(), loaded.applied.index, loaded.applied.term);
     Ok((
         shared,
