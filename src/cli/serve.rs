@@ -283,7 +283,8 @@ fn options(config: &Config, status: Arc<Status>) -> Options {
             records: 8192,
             bytes: 8 << 20,
             persist_interval_ms: 5000,
-            persist_records: 500_000,
+            // Until a point is durable, the log up to it stands in memory: 500,000 records cost 130 MiB more under load.
+            persist_records: 32_000,
         },
         containers: ContainerSchedule {
             check_interval_ms: config.tree.container_check_interval_ms.into(),

@@ -64,8 +64,8 @@ impl TreeOptions {
     /// What a server uses.
     pub fn new(salt: u64) -> TreeOptions {
         TreeOptions {
-            cache_bytes: 32 << 20,
-            memtable_bytes: 32 << 20,
+            cache_bytes: 8 << 20,
+            memtable_bytes: 16 << 20,
             journal_bytes: 128 << 20,
             workers: 1,
             salt,
