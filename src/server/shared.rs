@@ -2,6 +2,7 @@
 
 use super::clock::Clock;
 use super::connection::{Connection, ConnectionView};
+use super::ensemble_view::{EnsembleBoard, EnsembleView};
 use super::handshake::NewSession;
 use super::inbox::Inbox;
 use super::pipeline::Surroundings;
@@ -102,6 +103,7 @@ pub struct Shared {
     touched: Mutex<Vec<SessionId>>,
     tick: AtomicU64,
     applied_zxid: AtomicI64,
+    ensemble: EnsembleBoard,
     serving: AtomicBool,
     stopping: CancellationToken,
     next_connection: AtomicU64,
@@ -127,6 +129,7 @@ impl Shared {
             touched: Mutex::default(),
             // 0 is what a connection starts with that has not been touched.
             tick: AtomicU64::new(1),
+            ensemble: EnsembleBoard::default(),
             serving: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             next_connection: AtomicU64::new(first_connection(wall_ms)),
@@ -209,6 +212,21 @@ impl Shared {
 
     pub(super) fn set_applied_zxid(&self, zxid: Zxid) {
         self.applied_zxid.store(zxid.0, Ordering::Release);
+    }
+
+    /// What this server knows of its ensemble.
+    pub fn ensemble(&self) -> Arc<EnsembleView> {
+        self.ensemble.get().0
+    }
+
+    /// How long this server has had its role, ms.
+    pub fn role_age_ms(&self) -> u64 {
+        self.clock.now_us().saturating_sub(self.ensemble.get().1) / 1000
+    }
+
+    /// The driver knows more, or something else, of the ensemble.
+    pub fn set_ensemble(&self, view: EnsembleView) {
+        self.ensemble.set(view, self.clock.now_us());
     }
 
     /// Whether clients are served.
