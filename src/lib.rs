@@ -24,6 +24,7 @@
 //! | room | what it owns | pure |
 //! |---|---|---|
 //! | [`proto`] | the wire: frames, jute, typed requests, replies, events, error codes | yes |
+//! | [`membership`] | who belongs to an ensemble: the grammar of `server.N`, the text of `/zookeeper/config` | yes |
 //! | [`state_machine`] | the truth in memory: znode tree, sessions, ACLs, quotas | yes |
 //! | [`replica`] | one member without IO: raft-rs, proposals, session deadlines in ticks | yes |
 //! | [`watch`] | the local watch tables | yes |
@@ -40,6 +41,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod membership;
 pub mod net;
 pub mod proto;
 pub mod replica;

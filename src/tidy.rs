@@ -13,25 +13,43 @@ const MOST_LINES: usize = 600;
 /// Which rooms a room may use besides itself. A room that is not named here may not be used by any.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("proto", &[]),
-    ("state_machine", &["proto"]),
+    ("membership", &[]),
+    ("state_machine", &["proto", "membership"]),
     ("watch", &["proto"]),
-    ("config", &[]),
-    ("replica", &["proto", "state_machine"]),
+    ("config", &["membership"]),
+    ("replica", &["proto", "state_machine", "membership"]),
     ("storage", &["proto", "state_machine"]),
     ("net", &["proto"]),
     (
         "server",
-        &["proto", "state_machine", "watch", "replica", "storage", "net"],
+        &[
+            "proto",
+            "state_machine",
+            "membership",
+            "watch",
+            "replica",
+            "storage",
+            "net",
+        ],
     ),
     (
         "admin",
-        &["proto", "state_machine", "watch", "config", "server", "storage"],
+        &[
+            "proto",
+            "state_machine",
+            "membership",
+            "watch",
+            "config",
+            "server",
+            "storage",
+        ],
     ),
     (
         "cli",
         &[
             "proto",
             "state_machine",
+            "membership",
             "watch",
             "config",
             "replica",
@@ -46,6 +64,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Rooms, and single files of others, that have no sockets, files, threads, clocks or randomness.
 const PURE: &[&str] = &[
     "proto/",
+    "membership/",
     "state_machine/",
     "watch/",
     "config/",

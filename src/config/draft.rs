@@ -2,10 +2,10 @@
 
 use super::Config;
 use super::auth::AuthProvider;
-use super::cluster::{PeerType, Server};
 use super::notice::{Notice, Place, Problem, Severity};
 use super::tls::{StoreKind, TlsVersion};
-use super::value::{Host, Secret, ServerId};
+use super::value::Secret;
+use crate::membership::{Host, PeerType, Server, ServerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 

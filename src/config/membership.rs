@@ -1,11 +1,11 @@
 //! Who belongs to the ensemble: the file of the membership, `myid`, and what has to hold among the `server.N` lines.
 
-use super::cluster::{Ensemble, Membership, PeerType, Server, set_server};
+use super::cluster::{Ensemble, Membership, set_server};
 use super::draft::{Draft, Given};
 use super::load::ReadFile;
 use super::notice::{Place, Problem, Severity};
 use super::properties;
-use super::value::{Address, ServerId};
+use crate::membership::{Address, PeerType, Server, ServerId};
 use std::collections::BTreeMap;
 use std::mem;
 use std::path::Path;

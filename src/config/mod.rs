@@ -38,8 +38,9 @@ mod samples_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::membership::{Address, Host, PeerAddress, PeerType, Server, ServerId};
 pub use auth::{Auth, AuthProvider, DigestAlgorithm, Sasl};
-pub use cluster::{Cluster, Ensemble, Membership, PeerAddress, PeerType, Server};
+pub use cluster::{Cluster, Ensemble, Membership};
 pub use key::Support;
 pub use load::{Base, Loaded, ReadFile, Sources, load};
 pub use notice::{ConfigError, Notice, Place, Problem, Severity};
@@ -50,7 +51,7 @@ pub use serving::{Limits, Listeners, MemoryBudget, Reads, Sessions};
 pub use storing::{Purge, Storage, Tree};
 pub use table::{SettingReference, reference, render_reference};
 pub use tls::{ClientAuth, Store, StoreKind, Tls, TlsEndpoint, TlsVersion};
-pub use value::{Address, Host, Secret, ServerId};
+pub use value::Secret;
 
 use std::path::PathBuf;
 

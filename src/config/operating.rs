@@ -2,7 +2,8 @@
 
 use super::draft::{Draft, Given};
 use super::key::{Key, Setter, Unit};
-use super::value::{Address, Host, JAVA_INT_MAX};
+use super::value::JAVA_INT_MAX;
+use crate::membership::{Address, Host};
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 

@@ -1,7 +1,8 @@
 //! What clients meet: listeners, sessions, reads, limits.
 
 use super::key::{Key, Setter, Unit};
-use super::value::{self, Address, Host, JAVA_INT_MAX};
+use super::value::{self, JAVA_INT_MAX};
+use crate::membership::{Address, Host};
 use std::num::{NonZeroU32, NonZeroU64};
 
 /// Where clients connect.

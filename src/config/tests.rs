@@ -1165,48 +1165,6 @@ fn limits_of_0_ticks_are_none_and_an_ensemble_needs_some() {
 }
 
 #[test]
-fn server_lines_take_every_form_of_the_manual() {
-    let cases = [
-        ("zoo1:2888:3888", "zoo1:2888:3888:participant"),
-        ("zoo1:2888:3888:observer", "zoo1:2888:3888:observer"),
-        (
-            "zoo1:2888:3888:PARTICIPANT;2181",
-            "zoo1:2888:3888:participant;0.0.0.0:2181",
-        ),
-        (
-            "10.0.0.1:2888:3888;10.0.0.2:2181",
-            "10.0.0.1:2888:3888:participant;10.0.0.2:2181",
-        ),
-        (
-            "[2001:db8::1]:2888:3888;[::1]:2181",
-            "[2001:db8::1]:2888:3888:participant;[::1]:2181",
-        ),
-        ("a:1:2|b:3:4:observer", "a:1:2|b:3:4:observer"),
-        (" a:1:2 ; 5 ", "a:1:2:participant;0.0.0.0:5"),
-        ("a:1:2;", "a:1:2:participant"),
-    ];
-    for (line, shown) in cases {
-        let server = Server::parse(line).unwrap();
-        assert_eq!(server.to_string(), shown, "{line}");
-        assert_eq!(Server::parse(shown).unwrap(), server, "what is shown is read back");
-    }
-    for line in [
-        "",
-        "a",
-        "a:1",
-        ":1:2",
-        "a:1:2:3:4",
-        "a:0:2",
-        "a:1:2;b:3:4",
-        "a:1:2;3;4",
-        "[::1:1:2",
-        "a:1:2|",
-    ] {
-        assert!(Server::parse(line).is_err(), "{line:?}");
-    }
-}
-
-#[test]
 fn port_and_directory_are_a_configuration() {
     let arguments = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let loaded = Config::from_port_and_dir(&arguments(&["2190", "/d"])).unwrap();
@@ -1251,10 +1209,5 @@ proptest! {
             prop_assert!(!config.storage.data_dir.as_os_str().is_empty());
             prop_assert!(config.auth.enforced_schemes != Some(BTreeSet::new()));
         }
-    }
-
-    #[test]
-    fn no_server_line_makes_the_parser_panic(line in "[-a-z0-9.:;|\\[\\] ]{0,40}") {
-        let _ = Server::parse(&line);
     }
 }
