@@ -302,7 +302,7 @@ fn options(config: &Config, status: Arc<Status>) -> Options {
 fn status(config: &Config) -> Arc<Status> {
     let layout = layout(config);
     let directories = Directories {
-        tree: layout.tree(),
+        tree: layout.own_data(),
         log: layout.log(),
     };
     let registry = Arc::new(Registry::default());

@@ -216,10 +216,11 @@ impl Server {
         )?;
         let checkpointer = Checkpointer::new(shared.clone(), parts.applier, store_inbox.clone(), checkpoints);
         spawn("applier", Box::new(move || checkpointer.run(&applier_inbox)))?;
-        let (of_shared, tree, membership) = (shared.clone(), parts.tree, parts.membership);
+        let (of_shared, tree, generations) = (shared.clone(), parts.tree, parts.generations);
+        let membership = parts.membership;
         spawn(
             "store",
-            Box::new(move || store::run(&of_shared, &store_inbox, tree, &membership, checkpoints)),
+            Box::new(move || store::run(&of_shared, &store_inbox, tree, &generations, &membership, checkpoints)),
         )?;
         Ok(Server {
             shared,

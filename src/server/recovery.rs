@@ -7,6 +7,7 @@ use crate::replica::{self, Replica, ReplicaOptions};
 use crate::state_machine::{Rules, State};
 use crate::storage::directory::{DataDirectory, Identity, Layout};
 use crate::storage::file::DiskFiles;
+use crate::storage::generations::Generations;
 use crate::storage::log::{LogOptions, LogPoint, SegmentLog};
 use crate::storage::reconcile::reconcile;
 use crate::storage::tree::{TreeOptions, TreeStore};
@@ -30,6 +31,7 @@ pub struct RecoveryOptions {
 /// What the threads are given.
 pub(super) struct Parts {
     pub(super) directory: DataDirectory,
+    pub(super) generations: Arc<Generations>,
     pub(super) log: SegmentLog,
     pub(super) replica: Replica,
     pub(super) applier: Applier,
@@ -55,7 +57,8 @@ pub(super) fn recover(
     let files = DiskFiles::shared();
     let directory = DataDirectory::open(&files, options.layout, options.fresh)?;
     let started = Instant::now();
-    let mut tree = TreeStore::open(&directory.layout().tree(), options.tree)?;
+    let generations = Arc::new(Generations::open(&files, directory.layout())?);
+    let mut tree = TreeStore::open(&generations.current(), options.tree)?;
     let loaded = store::load(&mut tree)?;
     let tree_took = started.elapsed();
     let (mut log, recovered) = SegmentLog::open(files, &directory.layout().log(), options.log)?;
@@ -118,6 +121,7 @@ pub(super) fn recover(
         shared,
         Parts {
             directory,
+            generations,
             log,
             replica,
             applier,

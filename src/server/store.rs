@@ -14,17 +14,30 @@ use crate::state_machine::{
     AclId, Checkpoint, ConnectionId, DataRecord, LoadError, Loader, NodeRecord, Origin, Record, ServerId, Session,
     State, StoredStat,
 };
+use crate::storage::generations::Generations;
 use crate::storage::log::LogPoint;
-use crate::storage::tree::{CheckpointBatch, DataChange, LoadVisitor, Meta, NodeStat, SessionRecord, TreeStore};
+use crate::storage::tree::{
+    CheckpointBatch, DataChange, LoadVisitor, Meta, NodeStat, SessionRecord, TreeStore, TreeView,
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
 use raft::prelude::ConfState;
 use std::time::{Duration, Instant};
 
 /// What the store's thread is told.
+#[allow(dead_code)] // View and Switch: the driver of an ensemble is what asks for them, and is on its way.
 pub(super) enum StoreInput {
     /// Write this: it leads to the entry `applied`.
     Checkpoint { checkpoint: Checkpoint, applied: LogPoint },
+    /// Somebody wants to read the tree as of the last checkpoint. `None`: there was none yet.
+    View(Box<dyn FnOnce(Option<TreeView>) + Send>),
+    /// Go on with this tree, which came as a snapshot and is complete and durable. Checkpoints that were handed in
+    /// before belong to the former one, those after to this one.
+    Switch {
+        tree: Box<TreeStore>,
+        /// Told once the switch is durable: the log may be reset then, and not before.
+        done: Box<dyn FnOnce() + Send>,
+    },
     /// Make everything durable and end.
     Stop,
 }
@@ -68,6 +81,7 @@ pub(super) fn run(
     shared: &Shared,
     inbox: &Inbox<StoreInput>,
     mut tree: TreeStore,
+    generations: &Generations,
     membership: &ConfState,
     schedule: CheckpointSchedule,
 ) -> Result<(), Failure> {
@@ -88,6 +102,16 @@ pub(super) fn run(
                     recorded::checkpoint(&times, started.elapsed());
                     shared.statistics.checkpointed(zxid.0, shared.clock.wall_ms());
                 }
+                StoreInput::View(answer) => answer(tree.view()?),
+                StoreInput::Switch { tree: new, done } => {
+                    generations.switch(new.directory())?;
+                    let former = std::mem::replace(&mut tree, *new);
+                    written = 0;
+                    let zxid = tree.durable().map_or(0, |meta| meta.zxid);
+                    shared.statistics.checkpointed(zxid, shared.clock.wall_ms());
+                    done();
+                    discard(generations, former);
+                }
                 StoreInput::Stop => stop = true,
             }
         }
@@ -106,6 +130,20 @@ pub(super) fn run(
             return Ok(());
         }
     }
+}
+
+/// Closes a tree that is no longer in use, and removes it. May take a second for a large one.
+fn discard(generations: &Generations, former: TreeStore) {
+    let directory = former.directory().to_path_buf();
+    if former.is_viewed() {
+        tracing::info!(
+            directory = %directory.display(),
+            "the former tree is still being sent to a peer; its directory is removed at the next start"
+        );
+        return;
+    }
+    drop(former);
+    generations.remove(&directory);
 }
 
 fn commit(tree: &mut TreeStore, checkpoint: Checkpoint, applied: LogPoint, membership: &Bytes) -> Result<(), Failure> {

@@ -3,7 +3,8 @@
 //! ```text
 //!   <dataDir>/menagerie/IDENTITY         which ensemble, which member, which life of it
 //!   <dataDir>/menagerie/LOCK             held while a server runs
-//!   <dataDir>/menagerie/tree/            the tree's keyspace
+//!   <dataDir>/menagerie/tree/            the tree's keyspace; after the first snapshot from a peer another one that
+//!   <dataDir>/menagerie/CURRENT          names: see `generations`
 //!   <dataLogDir>/menagerie-log/IDENTITY  the same identity: the two belong together
 //!   <dataLogDir>/menagerie-log/LOCK      two servers might share this one only
 //!   <dataLogDir>/menagerie-log/          the raft log's segments
@@ -147,6 +148,20 @@ pub enum DirectoryError {
         /// The file.
         path: PathBuf,
     },
+    /// The file CURRENT cannot be read.
+    #[error("{} is damaged. It says which of the tree's directories beside it is in use; a wrong one would bring back an old state, so the server does not start. In an ensemble: move dataDir and dataLogDir aside and let this server join again empty. A lone server: restore both directories from a backup", path.display())]
+    UnreadableCurrent {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The tree that is in use is not there.
+    #[error("the tree's directory {} is missing, but {} says that it is in use. If it was moved, put it back. If it is lost: in an ensemble, move dataDir and dataLogDir aside and let this server join again empty; a lone server must be restored from a backup of both directories", path.display(), current.display())]
+    MissingTree {
+        /// The directory.
+        path: PathBuf,
+        /// The file that names it.
+        current: PathBuf,
+    },
     /// Written by a version with another layout.
     #[error("{} has format version {found}, this server knows version {FORMAT_VERSION}. Start it with the version that wrote it. Nothing was changed", path.display())]
     FormatVersion {
@@ -212,7 +227,7 @@ impl Layout {
         self.data_directory.join("menagerie")
     }
 
-    /// The tree's keyspace.
+    /// The tree's first keyspace. Which one is in use is known to `Generations`.
     pub fn tree(&self) -> PathBuf {
         self.own_data().join(TREE)
     }

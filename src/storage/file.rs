@@ -59,6 +59,8 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory and everything below it.
+    fn remove_tree(&self, directory: &Path) -> io::Result<()>;
     /// The names in a directory, sorted. A directory that does not exist is `NotFound`.
     fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>>;
     /// Creates a directory and its parents; existing ones are fine.
@@ -129,6 +131,10 @@ impl FileSystem for DiskFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_tree(&self, directory: &Path) -> io::Result<()> {
+        fs::remove_dir_all(directory)
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>> {

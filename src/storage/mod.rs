@@ -20,6 +20,7 @@
 
 pub mod directory;
 pub mod file;
+pub mod generations;
 pub mod log;
 pub mod reconcile;
 pub mod tree;

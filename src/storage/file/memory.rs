@@ -382,6 +382,25 @@ impl FileSystem for MemoryFiles {
         Ok(())
     }
 
+    fn remove_tree(&self, directory: &Path) -> io::Result<()> {
+        let mut state = self.0.lock();
+        if !state.directories.contains(directory) {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        }
+        state.directories.retain(|path| !path.starts_with(directory));
+        let below: Vec<PathBuf> = state
+            .names
+            .keys()
+            .filter(|path| path.starts_with(directory))
+            .cloned()
+            .collect();
+        for path in below {
+            state.names.remove(&path);
+            state.unsynced_names.push(NameChange::Remove(path));
+        }
+        Ok(())
+    }
+
     fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>> {
         let state = self.0.lock();
         if !state.directories.contains(directory) {

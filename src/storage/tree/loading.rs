@@ -146,12 +146,7 @@ impl Reader<'_> {
 
 impl TreeStore {
     fn read_pair(&self, guard: Guard) -> Result<(UserKey, UserValue), TreeError> {
-        let pair = guard.into_inner();
-        pair.map_err(|source| TreeError::Store {
-            directory: self.directory.clone(),
-            action: "reading",
-            source,
-        })
+        guard.into_inner().map_err(|source| self.unreadable(source))
     }
 }
 

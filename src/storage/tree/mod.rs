@@ -13,10 +13,14 @@
 //! - After the first failed write every call fails. fjall may show the failed batch after the next start: that is sound,
 //!   a batch is whole or not there, and the log has what follows it.
 //!
-//! Left out on purpose: what the records mean (lists of rights, owners and the membership are opaque bytes), snapshots
-//! for peers, and any cache.
+//! A peer that is far behind gets the whole store: `dump` reads a view of it, `incoming` makes a new store of that.
+//!
+//! Left out on purpose: what the records mean (lists of rights, owners and the membership are opaque bytes), how a view
+//! gets to a peer, and any cache.
 
+mod dump;
 mod error;
+mod incoming;
 mod journal;
 mod loading;
 mod records;
@@ -28,18 +32,21 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Weak;
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use foldhash::fast::FixedState;
 
+pub use dump::{Totals, TreeView, ViewChunks};
 pub use error::TreeError;
+pub use incoming::{IncomingError, IncomingPart, build_tree};
 pub use loading::{LoadSummary, LoadVisitor};
-pub use records::{MalformedRecord, Meta, NodeStat, SessionRecord};
+pub use records::{FORMAT_VERSION, MalformedRecord, Meta, NodeStat, SessionRecord};
 
 use records::{
-    CHUNK_BYTES, FORMAT_VERSION, INLINE_BYTES, META_KEY, NodeKey, SALT_KEY, StoredData, acl_key, decode_node,
-    encode_long_content, encode_node, session_key,
+    CHUNK_BYTES, INLINE_BYTES, META_KEY, NodeKey, SALT_KEY, StoredData, acl_key, decode_node, encode_long_content,
+    encode_node, session_key,
 };
 
 /// The only keyspace. Its name is on disk.
@@ -97,6 +104,8 @@ pub struct TreeStore {
     /// Hashes of the keys of all znodes that have chunks, and perhaps of some that had; `None` until they are known.
     /// Only for these must a write look up how many former chunks it leaves over. A false entry costs one lookup.
     chunked: Option<HashSet<u64>>,
+    /// Alive while a view is read.
+    lent: Weak<dump::Lent>,
     poison: Option<String>,
     statistics: TreeStatistics,
 }
@@ -118,17 +127,7 @@ impl TreeStore {
     /// second per 64 MiB of journal that a killed server left.
     pub fn open(directory: &Path, options: TreeOptions) -> Result<TreeStore, TreeError> {
         let (database, keyspace) = open_or_cut(directory, &options)?;
-        let mut store = TreeStore {
-            directory: directory.to_path_buf(),
-            database,
-            keyspace,
-            salt: options.salt,
-            committed: None,
-            durable: None,
-            chunked: None,
-            poison: None,
-            statistics: TreeStatistics::default(),
-        };
+        let mut store = TreeStore::around(directory, database, keyspace, options.salt);
         store.read_meta()?;
         if store.committed.is_none() {
             // A new store: nobody needs to load it to know that there are no chunks.
@@ -138,6 +137,27 @@ impl TreeStore {
         // A killed server leaves batches that are visible and not yet stored.
         store.sync()?;
         Ok(store)
+    }
+
+    /// What was opened, before anything of it was read.
+    fn around(directory: &Path, database: Database, keyspace: Keyspace, salt: u64) -> TreeStore {
+        TreeStore {
+            directory: directory.to_path_buf(),
+            database,
+            keyspace,
+            salt,
+            committed: None,
+            durable: None,
+            chunked: None,
+            lent: Weak::new(),
+            poison: None,
+            statistics: TreeStatistics::default(),
+        }
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// What the last committed batch led to; `None` in a new store.
@@ -183,11 +203,7 @@ impl TreeStore {
     /// Passes a result of fjall on; an error poisons the store.
     fn watched<T>(&mut self, action: &'static str, result: fjall::Result<T>) -> Result<T, TreeError> {
         result.map_err(|source| {
-            let error = TreeError::Store {
-                directory: self.directory.clone(),
-                action,
-                source,
-            };
+            let error = self.failed(action, source);
             tracing::error!(%error, "the tree's store cannot be written; the server must stop");
             self.poison = Some(error.to_string());
             error
@@ -237,13 +253,20 @@ impl TreeStore {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TreeError> {
-        let found = self.keyspace.get(key);
-        let found = found.map_err(|source| TreeError::Store {
-            directory: self.directory.clone(),
-            action: "reading",
-            source,
-        })?;
+        let found = self.keyspace.get(key).map_err(|source| self.unreadable(source))?;
         Ok(found.map(Bytes::from))
+    }
+
+    fn unreadable(&self, source: fjall::Error) -> TreeError {
+        self.failed("reading", source)
+    }
+
+    fn failed(&self, action: &'static str, source: fjall::Error) -> TreeError {
+        TreeError::Store {
+            directory: self.directory.clone(),
+            action,
+            source,
+        }
     }
 
     fn malformed(&self, key: &[u8], problem: MalformedRecord) -> TreeError {
@@ -291,6 +314,17 @@ fn open_or_cut(directory: &Path, options: &TreeOptions) -> Result<(Database, Key
     open_fjall(directory, options).map_err(|refusal| match refusal {
         OpenRefusal::Other(error) => error,
         OpenRefusal::Journal(detail) => unopenable(detail),
+    })
+}
+
+/// Opens fjall, and repairs nothing.
+fn open_fjall_only(directory: &Path, options: &TreeOptions) -> Result<(Database, Keyspace), TreeError> {
+    open_fjall(directory, options).map_err(|refusal| match refusal {
+        OpenRefusal::Other(error) => error,
+        OpenRefusal::Journal(detail) => TreeError::Open {
+            directory: directory.to_path_buf(),
+            detail,
+        },
     })
 }
 

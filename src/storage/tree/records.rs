@@ -24,7 +24,7 @@ use sha1::{Digest, Sha1};
 use crate::storage::log::LogPoint;
 
 /// The version of keys and records. It changes when an older server would misread them.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 1;
 
 /// Data up to this size, in bytes, stands in its znode's record.
 pub(super) const INLINE_BYTES: usize = 1024;
@@ -116,7 +116,8 @@ pub struct Meta {
 }
 
 impl Meta {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// As it is stored, and sent to a peer; begins with the format version.
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(48 + self.membership.len() + self.extension.len());
         out.put_u32_le(FORMAT_VERSION);
         out.put_u64_le(self.applied.index);
@@ -130,11 +131,12 @@ impl Meta {
     }
 
     /// The format version alone: all that is read of another version's record.
-    pub(super) fn format_version(mut record: &[u8]) -> Result<u32, MalformedRecord> {
+    pub fn format_version(mut record: &[u8]) -> Result<u32, MalformedRecord> {
         Ok(record.try_get_u32_le()?)
     }
 
-    pub(super) fn decode(mut record: &[u8]) -> Result<Meta, MalformedRecord> {
+    /// The reverse of [`Meta::encode`]; the format version was looked at before.
+    pub fn decode(mut record: &[u8]) -> Result<Meta, MalformedRecord> {
         record.try_get_u32_le()?;
         let applied = LogPoint {
             index: record.try_get_u64_le()?,

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::io::Read;
 
+use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::*;
@@ -289,6 +290,202 @@ fn a_record_that_makes_no_sense_is_named() {
         "{error}"
     );
     assert!(error.to_string().contains("/\\x00a"), "{error}");
+}
+
+/// Chunks of the store as it is, and what they add up to.
+fn dump(store: &mut TreeStore, chunk_bytes: usize) -> (Meta, Vec<Bytes>, Totals) {
+    let view = store.view().expect("readable").expect("written before");
+    let meta = view.meta().clone();
+    let mut chunks = view.into_chunks(chunk_bytes);
+    let all = chunks
+        .by_ref()
+        .collect::<Result<Vec<Bytes>, TreeError>>()
+        .expect("readable");
+    (meta, all, chunks.totals())
+}
+
+fn parts(chunks: &[Bytes], totals: Totals) -> Vec<IncomingPart> {
+    let chunks = chunks.iter().cloned().map(IncomingPart::Chunk);
+    chunks.chain([IncomingPart::End(totals)]).collect()
+}
+
+/// Inline and chunked data, short and long paths, in several batches, and records that were overwritten and removed.
+fn varied_store(directory: &Path) -> TreeStore {
+    let mut store = open(directory);
+    let long = format!("/{}", "x".repeat(5000));
+    put(
+        &mut store,
+        1,
+        &[
+            ("", "", None),
+            ("/", &long[1..], Some(b"under a long path")),
+            (&long, "y", None),
+        ],
+    );
+    for index in 2..20u8 {
+        let name = format!("n{index}");
+        let data = vec![index; usize::from(index) * 500];
+        put(
+            &mut store,
+            index.into(),
+            &[("/", &name, Some(&data)), ("/", "again", Some(&data))],
+        );
+    }
+    let mut batch = store.batch().expect("batch");
+    batch.put_acl(4, b"list");
+    batch.put_session(&SessionRecord {
+        id: -4,
+        timeout_ms: 7,
+        password: [9; 16],
+        owner: Bytes::from_static(b"owner"),
+    });
+    batch.remove_node(b"/", b"n3").expect("remove");
+    batch.commit(meta(20)).expect("commit");
+    store
+}
+
+#[test]
+fn a_view_is_of_its_moment_and_makes_an_equal_store_that_can_go_on() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut source = varied_store(&place.path().join("source"));
+    let expected = load(&mut source);
+    let view = source.view().expect("readable").expect("written before");
+    assert!(source.is_viewed());
+    // The source goes on, and flushes what the view still needs.
+    put(&mut source, 21, &[("/", "n5", Some(b"later")), ("/", "new", None)]);
+    source.keyspace.rotate_memtable_and_wait().expect("flush");
+    assert_eq!(view.meta(), &meta(20));
+    let mut view_chunks = view.into_chunks(4000);
+    let chunks: Vec<Bytes> = view_chunks.by_ref().map(|chunk| chunk.expect("readable")).collect();
+    let totals = view_chunks.totals();
+    drop(view_chunks);
+    assert!(!source.is_viewed() && chunks.len() > 10);
+    assert!(chunks.iter().all(|chunk| chunk.len() < 4000 + 8 + 3072 + 6000));
+
+    let directory = place.path().join("copy");
+    let copy = build_tree(&directory, TreeOptions::new(1), meta(20), parts(&chunks, totals)).expect("built");
+    assert_eq!((copy.committed(), copy.durable()), (Some(&meta(20)), Some(&meta(20))));
+    drop(copy);
+    let mut copy = open(&directory);
+    assert_eq!((copy.committed(), copy.salt), (Some(&meta(20)), source.salt));
+    assert_eq!(load(&mut copy), expected);
+    // It takes checkpoints as any other: of long paths too, whose keys depend on the salt.
+    let long = format!("/{}", "x".repeat(5000));
+    let mut batch = copy.batch().expect("batch");
+    batch.remove_node(long.as_bytes(), b"y").expect("remove");
+    batch.put_node(b"/", b"n5", &stat(3), DataChange::Keep).expect("keep");
+    batch.commit(meta(21)).expect("commit");
+    drop(copy);
+    let mut copy = open(&directory);
+    let mut expected = expected;
+    expected.nodes.remove(&(long.into_bytes(), b"y".to_vec()));
+    expected
+        .nodes
+        .get_mut(&(b"/".to_vec(), b"n5".to_vec()))
+        .expect("there")
+        .0 = stat(3);
+    assert_eq!(copy.committed(), Some(&meta(21)));
+    assert_eq!(load(&mut copy), expected);
+    // A view of a copy is as good as one of the source, before and after its tables were compacted.
+    let (_, before, _) = dump(&mut copy, 1 << 20);
+    copy.keyspace.major_compact().expect("compaction");
+    let (_, after, _) = dump(&mut copy, 1 << 20);
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_store_that_was_never_written_has_no_view() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    assert!(open(place.path()).view().expect("readable").is_none());
+}
+
+#[test]
+fn an_incoming_tree_that_is_not_what_was_sent_is_refused() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut source = varied_store(&place.path().join("source"));
+    let (meta, chunks, totals) = dump(&mut source, 4000);
+    let tried = |parts: Vec<IncomingPart>| {
+        let directory = tempfile::tempdir_in(place.path())
+            .expect("temporary directory")
+            .path()
+            .join("tree");
+        build_tree(&directory, options(), meta.clone(), parts).map(drop)
+    };
+    tried(parts(&chunks, totals)).expect("as it was sent");
+
+    let unfinished = tried(chunks.iter().cloned().map(IncomingPart::Chunk).collect());
+    assert!(matches!(unfinished, Err(IncomingError::Unfinished)));
+    let lost = tried(parts(&chunks[..chunks.len() - 1], totals));
+    assert!(matches!(lost, Err(IncomingError::Totals { .. })));
+    let mut swapped = chunks.clone();
+    swapped.swap(3, 4);
+    assert!(matches!(
+        tried(parts(&swapped, totals)),
+        Err(IncomingError::Order { .. })
+    ));
+    let mut repeated = chunks.clone();
+    repeated.insert(2, chunks[1].clone());
+    assert!(matches!(
+        tried(parts(&repeated, totals)),
+        Err(IncomingError::Order { .. })
+    ));
+    let mut altered = chunks.clone();
+    let mut bytes = altered[5].to_vec();
+    *bytes.last_mut().expect("bytes") ^= 1;
+    altered[5] = bytes.into();
+    assert!(matches!(
+        tried(parts(&altered, totals)),
+        Err(IncomingError::Totals { .. })
+    ));
+    let mut cut = chunks.clone();
+    cut[0].truncate(chunks[0].len() - 1);
+    assert!(matches!(
+        tried(parts(&cut, totals)),
+        Err(IncomingError::Malformed { .. })
+    ));
+    // A meta record or an unknown one may not slip in.
+    for key in [&META_KEY[..], &[9, 9]] {
+        let mut strange = BytesMut::new();
+        strange.extend_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0]);
+        strange.extend_from_slice(key);
+        let refused = tried(vec![IncomingPart::Chunk(strange.freeze())]);
+        assert!(matches!(
+            refused,
+            Err(IncomingError::Malformed {
+                problem: MalformedRecord::Key,
+                ..
+            })
+        ));
+    }
+    assert!(matches!(
+        tried(parts(&[], Totals::default())),
+        Err(IncomingError::NoSalt)
+    ));
+    let taken = build_tree(&place.path().join("source"), options(), meta.clone(), Vec::new());
+    assert!(matches!(taken, Err(IncomingError::Exists(_))));
+}
+
+#[test]
+fn a_tree_of_many_tables_arrives_whole() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut source = open(&place.path().join("source"));
+    // Incompressible data, so that tables of 64 MiB are begun more than once.
+    let mut chance = Chance(5);
+    for index in 1..=80u64 {
+        let mut batch = source.batch().expect("batch");
+        for node in 0..512u64 {
+            let data: Vec<u8> = (0..480).flat_map(|_| chance.next().to_le_bytes()).collect();
+            let name = format!("{:08}", index * 1000 + node);
+            batch
+                .put_node(b"/", name.as_bytes(), &stat(1), DataChange::Set(Some(&data)))
+                .expect("put");
+        }
+        batch.commit(meta(index)).expect("commit");
+    }
+    let (meta, chunks, totals) = dump(&mut source, 1 << 20);
+    let mut copy = build_tree(&place.path().join("copy"), options(), meta, parts(&chunks, totals)).expect("built");
+    let (_, again, again_totals) = dump(&mut copy, 1 << 20);
+    assert_eq!((again_totals, again == chunks), (totals, true));
 }
 
 #[derive(Debug, Clone)]

@@ -1,0 +1,330 @@
+//! Which of the tree's directories is in use: a snapshot of a peer becomes a new one, and takes the place of the former
+//! in one step.
+//!
+//! ```text
+//!   <dataDir>/menagerie/CURRENT    names the directory in use; none: tree
+//!   <dataDir>/menagerie/tree/      the first one
+//!   <dataDir>/menagerie/tree-2/    and so on; numbers are not used twice while a server runs
+//! ```
+//!
+//! Steps of an installation, each of which may be the last one before a crash:
+//!
+//! ```text
+//!   reserve ─▶ build_tree ─▶ switch ─▶ remove the former ─▶ reset the log
+//!   found at the next start:
+//!     a directory that CURRENT does not name      never finished, or used up: removed
+//!     CURRENT names the new one, the log is old   the tree wins: `reconcile` resets the log
+//! ```
+//!
+//! Invariant: CURRENT never names a directory that is not complete and durable. `switch` is durable when it returns, and
+//! the log is reset only after that.
+//!
+//! Left out on purpose: opening stores, and deciding when to switch.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use super::directory::{DirectoryError, Layout};
+use super::file::{Files, read_up_to, replace_file};
+
+/// The file that names the directory in use.
+pub(super) const CURRENT: &str = "CURRENT";
+/// The name of the first directory, and what the others' begin with.
+const TREE: &str = "tree";
+/// Where a sender puts what a slow link cannot take yet; without a name while it is used.
+const SPOOL: &str = "outgoing.spool";
+/// Bytes of [`CURRENT`] that are looked at; the real ones have about 30.
+const MAX_CURRENT_BYTES: usize = 256;
+
+/// The tree's directories. Shared by the store's thread, which switches, and the transfers, which reserve names.
+#[derive(Debug)]
+pub struct Generations {
+    files: Files,
+    own_data: PathBuf,
+    numbers: Mutex<Numbers>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    current: u64,
+    /// The highest one that was ever found or given out.
+    last: u64,
+}
+
+impl Generations {
+    /// Reads which one is in use, and removes all others. The data directory must be locked by this server, and no store
+    /// in it open.
+    pub fn open(files: &Files, layout: &Layout) -> Result<Generations, DirectoryError> {
+        let own_data = layout.own_data();
+        let named = read_current(files, &own_data)?;
+        let current = named.unwrap_or(1);
+        let entries = match files.list(&own_data) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(failed("list", &own_data, source)),
+        };
+        let found = entries.iter().filter(|entry| entry.is_directory);
+        let found: Vec<u64> = found.filter_map(|entry| number_of(&entry.name)).collect();
+        if named.is_some() && !found.contains(&current) {
+            return Err(DirectoryError::MissingTree {
+                path: own_data.join(name_of(current)),
+                current: own_data.join(CURRENT),
+            });
+        }
+        let generations = Generations {
+            files: files.clone(),
+            own_data,
+            numbers: Mutex::new(Numbers {
+                current,
+                last: found.iter().copied().fold(current, u64::max),
+            }),
+        };
+        for leftover in found.into_iter().filter(|number| *number != current) {
+            generations.remove(&generations.path(leftover));
+        }
+        if entries.iter().any(|entry| entry.name == SPOOL) {
+            let spool = generations.spool();
+            let removed = generations.files.remove(&spool);
+            warn_of_leftover(&spool, removed);
+        }
+        Ok(generations)
+    }
+
+    /// The directory in use.
+    pub fn current(&self) -> PathBuf {
+        self.path(self.numbers.lock().current)
+    }
+
+    /// A new directory's path. Nothing is created.
+    pub fn reserve(&self) -> PathBuf {
+        let mut numbers = self.numbers.lock();
+        numbers.last += 1;
+        self.path(numbers.last)
+    }
+
+    /// Where a sender may put what waits for a slow link. It removes the name as soon as it has the file open.
+    pub fn spool(&self) -> PathBuf {
+        self.own_data.join(SPOOL)
+    }
+
+    /// Makes `directory`, which was reserved here and holds a complete and durable store, the one in use. Durable when
+    /// this returns. Gives the former one, which may be removed once nobody reads it any more.
+    pub fn switch(&self, directory: &Path) -> Result<PathBuf, DirectoryError> {
+        let unknown = || failed("switch to", directory, io::Error::from(io::ErrorKind::NotFound));
+        let name = directory.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(number_of).ok_or_else(unknown)?;
+        let mut numbers = self.numbers.lock();
+        // The directory's own name must be there before anything refers to it.
+        let synced = self.files.sync_directory(&self.own_data);
+        synced.map_err(|source| failed("sync", &self.own_data, source))?;
+        replace_file(self.files.as_ref(), &self.own_data, CURRENT, encode(number).as_bytes())
+            .map_err(|source| failed("write the file CURRENT in", &self.own_data, source))?;
+        let former = std::mem::replace(&mut numbers.current, number);
+        Ok(self.path(former))
+    }
+
+    /// Removes a directory that is not in use. If that fails it takes room until the next start, no more.
+    pub fn remove(&self, directory: &Path) {
+        if directory != self.current() {
+            let removed = self.files.remove_tree(directory);
+            warn_of_leftover(directory, removed);
+        }
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.own_data.join(name_of(number))
+    }
+}
+
+fn warn_of_leftover(path: &Path, removed: io::Result<()>) {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(
+            path = %path.display(), %error,
+            "cannot remove what a former installation of a snapshot left; it takes room until the next start, or until \
+             somebody removes it"
+        ),
+        _ => {}
+    }
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> DirectoryError {
+    DirectoryError::Io {
+        action,
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+fn name_of(number: u64) -> String {
+    if number == 1 {
+        TREE.into()
+    } else {
+        format!("{TREE}-{number}")
+    }
+}
+
+/// The reverse of [`name_of`].
+fn number_of(name: &str) -> Option<u64> {
+    let number = match name.strip_prefix(TREE)? {
+        "" => 1,
+        rest => rest.strip_prefix('-')?.parse().ok()?,
+    };
+    (name_of(number) == name).then_some(number)
+}
+
+fn encode(number: u64) -> String {
+    let name = name_of(number);
+    format!("{name}\nchecksum={:08x}\n", crc32c::crc32c(name.as_bytes()))
+}
+
+/// The reverse of [`encode`].
+fn decode(text: &str) -> Option<u64> {
+    let number = number_of(text.lines().next()?)?;
+    (encode(number) == text).then_some(number)
+}
+
+fn read_current(files: &Files, own_data: &Path) -> Result<Option<u64>, DirectoryError> {
+    let path = own_data.join(CURRENT);
+    let file = match files.open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed("open", &path, source)),
+    };
+    let mut bytes = vec![0; MAX_CURRENT_BYTES];
+    let filled = read_up_to(file.as_ref(), 0, &mut bytes).map_err(|source| failed("read", &path, source))?;
+    bytes.truncate(filled);
+    let number = std::str::from_utf8(&bytes).ok().and_then(decode);
+    number
+        .map(Some)
+        .ok_or_else(|| DirectoryError::UnreadableCurrent { path: path.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::file::FileSystem;
+    use crate::storage::file::memory::{Chance, Faults, MemoryFiles};
+
+    fn layout() -> Layout {
+        Layout {
+            data_directory: "/data".into(),
+            log_directory: "/data".into(),
+        }
+    }
+
+    fn open(disk: &MemoryFiles) -> Generations {
+        Generations::open(&disk.shared(), &layout()).expect("opens")
+    }
+
+    fn make(disk: &MemoryFiles, directory: &Path) {
+        disk.create_directories(directory).expect("create");
+        disk.open_or_create(&directory.join("table")).expect("create");
+        disk.sync_directory(directory).expect("sync");
+    }
+
+    fn directories(disk: &MemoryFiles) -> Vec<String> {
+        let entries = disk.list(Path::new("/data/menagerie")).expect("list");
+        let names = entries.into_iter().filter(|entry| entry.is_directory);
+        names.map(|entry| entry.name).collect()
+    }
+
+    #[test]
+    fn the_first_tree_needs_no_file_and_each_switch_is_found_again() {
+        let disk = MemoryFiles::new();
+        let generations = open(&disk);
+        assert_eq!(generations.current(), Path::new("/data/menagerie/tree"));
+        make(&disk, &generations.current());
+        let second = generations.reserve();
+        make(&disk, &second);
+        let former = generations.switch(&second).expect("switch");
+        assert_eq!(former, Path::new("/data/menagerie/tree"));
+        generations.remove(&former);
+        // Never the one in use.
+        generations.remove(&second);
+        assert_eq!(directories(&disk), ["tree-2"]);
+        let again = open(&disk);
+        assert_eq!(again.current(), second);
+        assert_eq!(again.reserve(), Path::new("/data/menagerie/tree-3"));
+        assert_eq!(again.reserve(), Path::new("/data/menagerie/tree-4"));
+    }
+
+    #[test]
+    fn leftovers_are_removed_and_what_is_not_ours_stays() {
+        let disk = MemoryFiles::new();
+        let first = open(&disk);
+        make(&disk, &first.current());
+        make(&disk, &first.reserve());
+        make(&disk, &first.reserve());
+        make(&disk, Path::new("/data/menagerie/tree-old"));
+        disk.open_or_create(Path::new("/data/menagerie/tree-damaged-journal-2"))
+            .expect("create");
+        disk.open_or_create(&first.spool()).expect("create");
+        let again = open(&disk);
+        assert_eq!(directories(&disk), ["tree", "tree-old"]);
+        assert!(disk.contents(&again.spool()).is_none());
+        assert!(
+            disk.contents(Path::new("/data/menagerie/tree-damaged-journal-2"))
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_power_cut_during_a_switch_leaves_the_former_or_the_new_one() {
+        let mut seen = [false; 2];
+        for seed in 0..200 {
+            let disk = MemoryFiles::new();
+            let generations = open(&disk);
+            make(&disk, &generations.current());
+            let second = generations.reserve();
+            make(&disk, &second);
+            disk.sync_directory(Path::new("/data/menagerie")).expect("sync");
+            disk.set_faults(Faults {
+                // Half of the time the file's contents never get there.
+                sync_fails_in: (seed % 2 == 0).then_some(0),
+                ..Faults::default()
+            });
+            let switched = generations.switch(&second).is_ok();
+            let found = open(&disk.crash(&mut Chance(seed))).current();
+            seen[usize::from(switched)] = true;
+            let expected = if switched { second } else { layout().tree() };
+            assert_eq!(found, expected, "seed {seed}");
+        }
+        assert_eq!(seen, [true; 2]);
+    }
+
+    #[test]
+    fn a_damaged_file_and_a_missing_tree_are_refused() {
+        let disk = MemoryFiles::new();
+        let generations = open(&disk);
+        let second = generations.reserve();
+        make(&disk, &second);
+        generations.switch(&second).expect("switch");
+        let path = Path::new("/data/menagerie/CURRENT");
+        let good = disk.contents(path).expect("contents");
+        for at in 0..good.len() {
+            disk.tamper(path, |bytes| bytes[at] ^= 1);
+            let refused = Generations::open(&disk.shared(), &layout());
+            assert!(
+                matches!(refused, Err(DirectoryError::UnreadableCurrent { .. })),
+                "byte {at}"
+            );
+            disk.tamper(path, |bytes| bytes.clone_from(&good));
+        }
+        disk.remove_tree(&second).expect("remove");
+        let refused = Generations::open(&disk.shared(), &layout());
+        assert!(matches!(refused, Err(DirectoryError::MissingTree { .. })));
+    }
+
+    #[test]
+    fn names_and_numbers_go_both_ways() {
+        let names = [("tree", Some(1)), ("tree-2", Some(2)), ("tree-10", Some(10))];
+        let others = [
+            "tree-1", "tree-02", "tree-", "tre", "tree-2x", "tree2", "tree--2", "tree-+2",
+        ];
+        for (name, number) in names.into_iter().chain(others.map(|name| (name, None))) {
+            assert_eq!(number_of(name), number, "{name}");
+        }
+    }
+}
