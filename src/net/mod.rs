@@ -1,4 +1,5 @@
-//! Sockets: listeners, TLS and the bytes of one connection. Bytes, not meaning.
+//! Sockets: listeners, TLS, the bytes of one client's connection, and the links between servers ([`peers`]). Bytes, not
+//! meaning.
 //!
 //! ```text
 //!   socket ──read──▶ received ──▶ Conversation::advance ──▶ output ──write──▶ socket
@@ -16,6 +17,7 @@
 
 mod conversation;
 mod listener;
+pub mod peers;
 pub mod tls;
 
 pub use conversation::{Conversation, Flow, converse};

@@ -11,6 +11,7 @@
 //! | driver | `proposal_count`, `election_time`, `looking_count` |
 //! | applier | `commit_count`, `propagation_latency`, `write_batch_time_in_commit_processor`, `stale_sessions_expired`, `node_*_watch_count` |
 //! | store thread, start | `snapshottime`, `dbinittime`, `startup_*` |
+//! | links between servers (names of our own) | `peer_*` |
 //!
 //! Always 0 or empty, because the thing does not exist here:
 //! - ZooKeeper's chain of processors: `prep_*`, `outstanding_changes_*`, `*commit_proc*`, `*_final_proc_time_ms`,
@@ -55,6 +56,14 @@ pub(super) const COUNTERS: &[&str] = &[
     "looking_count",
     "outstanding_changes_queued",
     "outstanding_changes_removed",
+    "peer_bytes_received",
+    "peer_bytes_sent",
+    "peer_frames_damaged",
+    "peer_hellos_refused",
+    "peer_links_established",
+    "peer_messages_dropped",
+    "peer_messages_received",
+    "peer_messages_sent",
     "prep_processor_request_queued",
     "proposal_count",
     "quit_leading_due_to_disloyal_voter",
