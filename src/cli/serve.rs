@@ -377,6 +377,8 @@ fn rules(config: &Config) -> Rules {
         .with(Rules::ENFORCE_QUOTA, config.tree.enforce_quota)
         .with(Rules::EXTENDED_TYPES, config.tree.extended_types)
         .with(Rules::RECONFIG, config.cluster.reconfig_enabled)
+        .with(Rules::STANDALONE_ENABLED, config.cluster.standalone_enabled)
+        .with(Rules::MULTI_ADDRESS, config.cluster.several_addresses)
         .with(Rules::STANDALONE, config.cluster.membership == Membership::Standalone)
         .with(
             Rules::DIGEST_SCHEME,

@@ -24,6 +24,11 @@ pub struct Cluster {
     pub sync_limit_ticks: u32,
     /// Clients may change the membership (`reconfigEnabled`). Default off, as in ZooKeeper.
     pub reconfig_enabled: bool,
+    /// An ensemble has at least two participants, for one alone stands alone (`standaloneEnabled`). Default on, as in
+    /// ZooKeeper.
+    pub standalone_enabled: bool,
+    /// A server may have several addresses (`multiAddress.enabled`). Default off, as in ZooKeeper.
+    pub several_addresses: bool,
     /// The file of the membership (`dynamicConfigFile`). `None`: it stands in zoo.cfg itself.
     pub dynamic_config_file: Option<PathBuf>,
     /// The leader serves clients too (`leaderServes`). Default yes, as in ZooKeeper.
@@ -44,6 +49,8 @@ impl Default for Cluster {
             init_limit_ticks: 10,
             sync_limit_ticks: 5,
             reconfig_enabled: false,
+            standalone_enabled: true,
+            several_addresses: false,
             dynamic_config_file: None,
             leader_serves_clients: true,
             listen_on_all_addresses: false,
@@ -146,7 +153,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::honoured(
         "standaloneEnabled",
         "true",
-        Setter::Strict(|draft, on| draft.pending.standalone_enabled = on),
+        Setter::Strict(|draft, on| draft.config.cluster.standalone_enabled = on),
         "a single server.N line means a server on its own, not an ensemble of one",
     ),
     Key::honoured(
@@ -176,7 +183,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::honoured(
         "multiAddress.enabled",
         "false",
-        Setter::Strict(|draft, on| draft.pending.multi_address = on),
+        Setter::Strict(|draft, on| draft.config.cluster.several_addresses = on),
         "a server.N line may name several addresses",
     ),
     Key::not_yet(

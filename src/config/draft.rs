@@ -48,8 +48,6 @@ pub(super) struct Pending {
     pub(super) init_limit_ticks: Option<u32>,
     pub(super) sync_limit_ticks: Option<u32>,
     pub(super) peer_type: Option<PeerType>,
-    pub(super) multi_address: bool,
-    pub(super) standalone_enabled: bool,
     pub(super) dynamic_config_file: Option<PathBuf>,
     /// Nobody wrote the data directory down: it is the embedded default.
     pub(super) built_in: bool,
@@ -94,13 +92,9 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn new(config: Config, whole: Place) -> Self {
-        let pending = Pending {
-            standalone_enabled: true,
-            ..Pending::default()
-        };
         Self {
             config,
-            pending,
+            pending: Pending::default(),
             notices: Vec::new(),
             problems: Vec::new(),
             given: BTreeMap::new(),

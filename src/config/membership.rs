@@ -128,7 +128,7 @@ fn version_of_file_name(path: &Path) -> u64 {
 
 /// Whether the lines make an ensemble; reports it where they cannot.
 fn check_members(draft: &mut Draft, members: &Members) -> bool {
-    let lone = draft.pending.standalone_enabled;
+    let lone = draft.config.cluster.standalone_enabled;
     let participants = members
         .values()
         .filter(|(server, _)| server.peer_type == PeerType::Participant)
@@ -143,7 +143,7 @@ fn check_members(draft: &mut Draft, members: &Members) -> bool {
         return distributed;
     }
     for (server, line) in members.values() {
-        if server.addresses.len() > 1 && !draft.pending.multi_address {
+        if server.addresses.len() > 1 && !draft.config.cluster.several_addresses {
             draft.wrong_here(line, "expected one address, or multiAddress.enabled=true for several");
         }
     }

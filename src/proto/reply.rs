@@ -8,7 +8,7 @@ use super::multi::MultiHeader;
 use super::records::Stat;
 use super::request::OpCode;
 use super::{ErrorCode, Xid, Zxid};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 /// What stands before every body. If there is an error, there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub enum Reply {
     PathStat(Text, Stat),
     /// setData, setACL.
     Stat(Stat),
+    /// reconfig: the text of the configuration.
+    DataStat(Bytes, Stat),
     /// multi.
     Multi(Vec<MultiResult>),
 }
@@ -92,6 +94,10 @@ impl Reply {
                 stat.encode(out);
             }
             Reply::Stat(stat) => stat.encode(out),
+            Reply::DataStat(data, stat) => {
+                out.write_buffer(Some(data));
+                stat.encode(out);
+            }
             Reply::Multi(results) => {
                 for result in results {
                     result.encode(out);

@@ -90,6 +90,8 @@ op_codes! {
     CloseSession = -11,
     /// Bind a session to another connection (in the log only; not an op code of ZooKeeper's).
     AttachSession = -20,
+    /// Write the membership that the leader's configuration names (in the log only; not an op code of ZooKeeper's).
+    SetMembership = -21,
 }
 
 impl OpCode {

@@ -8,8 +8,10 @@
 //!   command  server:8 connection:8 session:8 xid:4 op:4  identities: vector<{scheme, id}>  body: buffer
 //! ```
 
+use crate::membership::{Members, ServerId as MemberId};
 use crate::proto::connect::PASSWORD_BYTES;
 use crate::proto::jute::{Decoder, Encode, Malformed};
+use crate::proto::request::ReconfigRequest;
 use crate::proto::{Identity, OpCode, SessionId, Xid};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::sync::Arc;
@@ -20,6 +22,19 @@ const FORMAT_VERSION: u8 = 1;
 /// A member of the ensemble: ZooKeeper's `myid`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub u64);
+
+impl From<MemberId> for ServerId {
+    fn from(member: MemberId) -> ServerId {
+        ServerId(u64::from(member.get()))
+    }
+}
+
+impl ServerId {
+    /// The id as it stands in a membership; `None` if no member can have it.
+    pub fn member(self) -> Option<MemberId> {
+        MemberId::new(i64::try_from(self.0).ok()?)
+    }
+}
 
 /// A client connection of one server, numbered from 1 by that server since it started. 0 stands for the server itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +80,10 @@ impl Rules {
     pub const SASL_SCHEME: Rules = Rules(1 << 7);
     /// The x509 scheme may be named in ACLs.
     pub const X509_SCHEME: Rules = Rules(1 << 8);
+    /// `standaloneEnabled`: a reconfig must leave two participants at least.
+    pub const STANDALONE_ENABLED: Rules = Rules(1 << 9);
+    /// `multiAddress.enabled`: a server may have several addresses.
+    pub const MULTI_ADDRESS: Rules = Rules(1 << 10);
 
     /// Whether all of `rules` are set.
     pub fn has(self, rules: Rules) -> bool {
@@ -100,7 +119,9 @@ pub struct Command {
     pub identities: Arc<[Identity]>,
     /// What to do.
     pub op: OpCode,
-    /// The request's body as received; for session commands a [`SessionBody`]; for deleteContainer the path as a buffer.
+    /// The request's body as received; for session commands a [`SessionBody`]; for deleteContainer the path as a buffer;
+    /// for setMembership a [`MembershipBody`]. The leader has appended what it knows to a reconfig
+    /// ([`Command::with_leader_knowledge`]).
     pub body: Bytes,
 }
 
@@ -144,7 +165,92 @@ impl SessionBody {
     }
 }
 
+/// Body of setMembership: `replaces:8 (-1: none)  text of the membership`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembershipBody {
+    /// The version of the membership whose place it takes; `None`: there is none yet. Else nothing happens, so that the
+    /// first leader and the second do not both write one.
+    pub replaces: Option<u64>,
+    /// Who belongs to the ensemble. With the version 0, it gets the zxid of the command as its version.
+    pub members: Members,
+}
+
+impl MembershipBody {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// The text is no membership, or is cut off.
+    pub fn decode(body: &Bytes) -> Result<MembershipBody, Malformed> {
+        let mut decoder = Decoder::new(body);
+        let replaces = decoder.long()?;
+        let members = Members::parse(&decoder.text()?).map_err(|_| Malformed::UnknownKind)?;
+        Ok(MembershipBody {
+            replaces: u64::try_from(replaces).ok(),
+            members,
+        })
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        let replaces = self.replaces.map(|version| i64::try_from(version).unwrap_or(i64::MAX));
+        out.write_long(replaces.unwrap_or(-1));
+        out.write_text(&self.members.to_string());
+        out.freeze()
+    }
+}
+
+/// What only a leader can say of a reconfig. It stands behind the request's body: `change_under_way:bool  servers:vector`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaderKnowledge {
+    /// A change of raft's configuration was proposed and is not applied yet. Not: that the membership is still to be
+    /// reached, for then a server that never comes would stand in the way of its own removal.
+    pub change_under_way: bool,
+    /// The servers that the leader is in contact with, itself included.
+    pub in_contact: Vec<ServerId>,
+}
+
+impl LeaderKnowledge {
+    /// Whether the leader is in contact with `server`.
+    pub fn is_in_contact(&self, server: MemberId) -> bool {
+        self.in_contact.contains(&server.into())
+    }
+
+    /// What stands behind the body that was read; `None` if nothing does that could be it.
+    pub(super) fn decode(decoder: &mut Decoder<'_>) -> Option<LeaderKnowledge> {
+        let change_under_way = decoder.bool().ok()?;
+        let in_contact = decoder.vector(8, Decoder::long).ok()??;
+        Some(LeaderKnowledge {
+            change_under_way,
+            in_contact: in_contact.into_iter().map(|id| ServerId(id.cast_unsigned())).collect(),
+        })
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        out.write_bool(self.change_under_way);
+        out.write_count(self.in_contact.len());
+        for server in &self.in_contact {
+            out.write_long(server.0.cast_signed());
+        }
+    }
+}
+
 impl Command {
+    /// This command as a leader proposes it: with what it knows, if this is a reconfig. Every reconfig has to pass through
+    /// here, whoever took it from its client, for whatever the client wrote behind its request is cut off. A body that
+    /// cannot be read stays as it is, and fails when it is applied.
+    #[must_use]
+    pub fn with_leader_knowledge(mut self, knowledge: &LeaderKnowledge) -> Command {
+        let mut decoder = Decoder::new(&self.body);
+        if self.op == OpCode::Reconfig && ReconfigRequest::decode(&mut decoder).is_ok() {
+            let request_bytes = self.body.len() - decoder.remaining();
+            let mut body = BytesMut::from(&self.body[..request_bytes]);
+            knowledge.encode(&mut body);
+            self.body = body.freeze();
+        }
+        self
+    }
+
     /// Fewest bytes in an entry.
     const LEAST_BYTES: usize = 8 + 8 + 8 + 4 + 4 + 4 + 4;
 

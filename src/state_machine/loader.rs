@@ -7,6 +7,7 @@ use super::State;
 use super::acl::AclId;
 use super::node::{Kind, Marks, Node, NodeId, StoredStat};
 use super::session::Session;
+use crate::membership::BadMembers;
 use crate::proto::{Acl, SessionId, Zxid};
 use bytes::Bytes;
 
@@ -50,6 +51,9 @@ pub enum LoadError {
         /// Which session.
         session: SessionId,
     },
+    /// The configuration of the ensemble cannot be read: it was written by another version, or altered.
+    #[error("the data of /zookeeper/config is no membership: {0}")]
+    BadMembership(#[from] BadMembers),
     /// There was no record of the root.
     #[error("the root is not stored")]
     NoRoot,
@@ -148,7 +152,7 @@ impl Loader {
     /// The state at `zxid`, after all records.
     ///
     /// # Errors
-    /// `NoRoot`; `Digest` if the tree is not the one whose digest was stored with it.
+    /// `NoRoot`; `Digest` if the tree is not the one whose digest was stored with it; `BadMembership`.
     pub fn finish(mut self, zxid: Zxid, digest: u64) -> Result<State, LoadError> {
         if !self.has_root {
             return Err(LoadError::NoRoot);
@@ -163,7 +167,14 @@ impl Loader {
             self.state.dirty.acl_changed(dropped);
         }
         self.state.zxid = zxid;
+        self.state.find_membership()?;
         Ok(self.state)
+    }
+
+    /// The digest of what was loaded so far, for tests that make up records.
+    #[cfg(test)]
+    pub(super) fn digest(&self) -> u64 {
+        self.state.digest
     }
 
     fn root(&mut self, record: NodeRecord) -> Result<(), LoadError> {

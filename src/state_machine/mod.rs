@@ -32,12 +32,13 @@ mod tree;
 
 pub use acl::{AclId, AclRef};
 pub use checkpoint::{Checkpoint, DataRecord, Record};
-pub use command::{Batch, Command, ConnectionId, Origin, Rules, ServerId, Stamp};
+pub use command::{Batch, Command, ConnectionId, LeaderKnowledge, MembershipBody, Origin, Rules, ServerId, Stamp};
 pub use loader::{LoadError, Loader, NodeRecord};
 pub use node::StoredStat;
 pub use quota::QuotaTotals;
 pub use session::Session;
 
+use crate::membership::{BadMembers, Members};
 use crate::proto::{Acl, ErrorCode, Identity, Permissions, Reply, SessionId, Stat, Text, Zxid};
 use bytes::Bytes;
 use hashbrown::HashSet;
@@ -62,6 +63,8 @@ pub struct State {
     removable: BTreeSet<NodeId>,
     /// Paths that have a quota.
     quotas: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
+    /// What `/zookeeper/config` says, if this is an ensemble's.
+    membership: Option<Members>,
     dirty: checkpoint::Dirty,
     /// While a multi runs: how to take it back.
     undo: Option<Vec<edit::Undo>>,
@@ -188,6 +191,7 @@ impl State {
             sessions: session::Sessions::default(),
             removable: BTreeSet::new(),
             quotas: HashSet::default(),
+            membership: None,
             dirty: checkpoint::Dirty::default(),
             undo: None,
         }
@@ -249,6 +253,21 @@ impl State {
     /// Apache's digest of the tree, version 2: equal on members that are equal at equal zxid.
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// The membership that is wanted: the first one that the leader wrote, and what every reconfig made of it. `None`: no
+    /// ensemble of several was ever founded on this state.
+    pub fn membership(&self) -> Option<&Members> {
+        self.membership.as_ref()
+    }
+
+    /// Finds the membership in a tree that was loaded.
+    fn find_membership(&mut self) -> Result<(), BadMembers> {
+        let node = self.tree.find(path::CONFIG).map(|id| self.tree.node(id));
+        let node = node.filter(|node| node.stat.version == ops::reconfig::CONFIG_VERSION);
+        let text = node.map(|node| String::from_utf8_lossy(node.data.as_deref().unwrap_or_default()));
+        self.membership = text.map(|text| Members::parse(&text)).transpose()?;
+        Ok(())
     }
 
     /// The stat of the znode at `path`, if there is one. Nobody's rights are asked for.
@@ -342,5 +361,7 @@ impl Default for State {
 mod model;
 #[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod reconfig_tests;
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,11 @@
 
 use super::command::{Origin, Rules};
 use super::{Applied, quota};
+use crate::membership::{Allowed, ChangeError, Members};
 use crate::proto::reply::MultiResult;
-use crate::proto::request::{CreateMode, CreateRequest, Write};
+use crate::proto::request::{CreateMode, CreateRequest, ReconfigRequest, Write};
 use crate::proto::{Acl, ErrorCode, Identity, OpCode, Permissions, Reply, SessionId, Stat, Zxid};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +42,8 @@ pub(super) struct Model {
     /// `/` and what is below it.
     pub(super) nodes: BTreeMap<String, ModelNode>,
     pub(super) sessions: BTreeMap<SessionId, ModelSession>,
+    /// What the last reconfig or setMembership wrote.
+    pub(super) members: Option<Members>,
     /// What happened, as `tests::told` tells it.
     pub(super) told: Vec<String>,
 }
@@ -54,6 +58,7 @@ impl Model {
             rules,
             nodes: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            members: None,
             told: Vec::new(),
         };
         for path in ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"] {
@@ -192,7 +197,7 @@ impl Model {
                 Ok(Reply::Stat(self.stat(&key).unwrap()))
             }
             Write::Check(_) => Err(ErrorCode::Unimplemented),
-            Write::Reconfig(_) => Err(ErrorCode::ReconfigDisabled),
+            Write::Reconfig(request) => self.reconfig(caller, request),
             single => Ok(match self.single(session, caller, single)? {
                 MultiResult::Create(path) => Reply::Path(path),
                 MultiResult::Create2(path, stat) => Reply::PathStat(path, stat),
@@ -200,6 +205,55 @@ impl Model {
                 _ => Reply::Empty,
             }),
         }
+    }
+
+    fn reconfig(&mut self, caller: &[Identity], request: &ReconfigRequest) -> Outcome<Reply> {
+        if !self.rules.has(Rules::RECONFIG) {
+            return Err(ErrorCode::ReconfigDisabled);
+        }
+        let current = self.members.clone().ok_or(ErrorCode::Unimplemented)?;
+        if ![-1, current.version.cast_signed()].contains(&request.config_version) {
+            return Err(ErrorCode::BadVersion);
+        }
+        let allowed = Allowed {
+            lone_server_stands_alone: true,
+            ..Allowed::default()
+        };
+        let next = match &request.members {
+            Some(members) => current.replaced(members, allowed),
+            None => current.changed(request.joining.as_deref(), request.leaving.as_deref(), allowed),
+        };
+        let mut next = next.map_err(|error| match error {
+            ChangeError::Malformed(_) => ErrorCode::MarshallingError,
+            ChangeError::Refused(_) => ErrorCode::BadArguments,
+        })?;
+        self.allow(&self.nodes["/zookeeper/config"].acl, Permissions::WRITE, caller)?;
+        next.version = self.zxid.cast_unsigned().max(current.version + 1);
+        let text = Bytes::from(next.to_string());
+        self.set_members(next);
+        Ok(Reply::DataStat(text, self.stat("/zookeeper/config").unwrap()))
+    }
+
+    /// setMembership.
+    pub(super) fn found(&mut self, replaces: Option<u64>, mut members: Members) -> Outcome<Reply> {
+        if replaces != self.members.as_ref().map(|members| members.version) {
+            return Err(ErrorCode::BadVersion);
+        }
+        if members.version == 0 {
+            members.version = self.zxid.cast_unsigned();
+        }
+        self.set_members(members);
+        Ok(Reply::Empty)
+    }
+
+    fn set_members(&mut self, members: Members) {
+        let config = self.nodes.get_mut("/zookeeper/config").unwrap();
+        config.data = Some(members.to_string().into_bytes());
+        config.stat.version = -1;
+        config.stat.mzxid = Zxid(self.zxid);
+        config.stat.mtime = self.now_ms;
+        self.members = Some(members);
+        self.told.push("changed /zookeeper/config".to_owned());
     }
 
     fn single(&mut self, session: SessionId, caller: &[Identity], write: &Write) -> Outcome<MultiResult> {
@@ -235,6 +289,9 @@ impl Model {
                 check_path(&request.path)?;
                 let (key, node) = self.find(&request.path)?;
                 self.allow(&node.acl, Permissions::WRITE, caller)?;
+                if key == "/zookeeper/config" && self.members.is_some() {
+                    return Err(ErrorCode::BadArguments);
+                }
                 let more_bytes = length(request.data.as_deref()) - length(node.data.as_deref());
                 self.check_quota(&key, 0, more_bytes)?;
                 check_version(request.version, node.stat.version)?;

@@ -1,6 +1,6 @@
 //! Which paths there may be. Source: Apache's `PathUtils.validatePath`.
 
-use crate::proto::ErrorCode;
+use crate::proto::{ErrorCode, Text};
 
 /// The znodes that are always there and cannot be deleted.
 pub(super) const ALWAYS_THERE: [&[u8]; 4] = [b"/", b"/zookeeper", QUOTA_ROOT, CONFIG];
@@ -8,6 +8,8 @@ pub(super) const ALWAYS_THERE: [&[u8]; 4] = [b"/", b"/zookeeper", QUOTA_ROOT, CO
 pub(super) const QUOTA_ROOT: &[u8] = b"/zookeeper/quota";
 /// The ensemble's configuration.
 pub(super) const CONFIG: &[u8] = b"/zookeeper/config";
+/// The same as text.
+pub(super) const CONFIG_TEXT: Text = Text::from_static("/zookeeper/config");
 
 /// Whether a znode may have this path: absolute, no empty or relative segment, no `/` at the end, no character that is
 /// not meant to be read.

@@ -6,7 +6,9 @@ use super::model::{Model, ModelSession};
 use super::tests::told;
 use super::*;
 use crate::proto::multi::MultiRequest;
-use crate::proto::request::{CreateRequest, PathVersion, PathWatch, Query, SetAclRequest, SetDataRequest, Write};
+use crate::proto::request::{
+    CreateRequest, PathVersion, PathWatch, Query, ReconfigRequest, SetAclRequest, SetDataRequest, Write,
+};
 use crate::proto::{Decoder, OpCode, Xid};
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -20,6 +22,7 @@ enum Action {
     Close(SessionId, ConnectionId),
     Write(SessionId, ConnectionId, usize, Write),
     Sweep(&'static str),
+    Found(Option<u64>, &'static str),
     Wait(i64),
     Checkpoint,
     Restart,
@@ -65,6 +68,21 @@ const QUOTA: &[&str] = &[
     "/zookeeper/quota/a/a",
     "/zookeeper/quota/a/a/zookeeper_limits",
     "/zookeeper/quota/a/a/zookeeper_stats",
+];
+const MEMBERSHIPS: &[&str] = &[
+    "server.1=a:1:2:participant\nversion=0",
+    "server.1=a:1:2:participant\nserver.2=b:1:2:participant;0.0.0.0:3\nversion=0",
+    "server.1=a:1:2:participant\nserver.2=b:1:2:participant;0.0.0.0:3\nversion=14",
+];
+/// As they join or leave, or all that there shall be.
+const SERVERS: &[&str] = &[
+    "",
+    "1",
+    "2,3",
+    "server.2=b:1:2;3",
+    "server.3=c:1:2;3,server.4=d:1:2:observer;3",
+    "server.1=z:1:2",
+    "server.1=z:1:2,server.2=y:1:2",
 ];
 const DATA: &[Option<&str>] = &[
     None,
@@ -197,6 +215,20 @@ fn as_read_in_a_multi(operation: Write) -> Option<Write> {
         .pop()
 }
 
+fn reconfig() -> impl Strategy<Value = Write> {
+    let servers = || prop::option::of(select(SERVERS).prop_map(Text::from_static));
+    let members = prop::option::weighted(0.2, select(SERVERS).prop_map(Text::from_static));
+    let version = prop_oneof![4 => Just(-1), 1 => 0..40_i64];
+    (servers(), servers(), members, version).prop_map(|(joining, leaving, members, config_version)| {
+        Write::Reconfig(ReconfigRequest {
+            joining,
+            leaving,
+            members,
+            config_version,
+        })
+    })
+}
+
 fn write() -> impl Strategy<Value = Write> {
     let operation = prop_oneof![
         5 => create(flags()),
@@ -216,6 +248,7 @@ fn write() -> impl Strategy<Value = Write> {
         2 => set_acl(),
         1 => path_version().prop_map(Write::Check),
         5 => multi,
+        1 => reconfig(),
     ]
 }
 
@@ -230,6 +263,9 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (session(), connection(), 0..2_u8).prop_map(|(session, to, password)| Action::Attach(session, to, password)),
         1 => (session(), connection()).prop_map(|(session, from)| Action::Close(session, from)),
         3 => path().prop_map(Action::Sweep),
+        1 => (prop::option::weighted(0.3, 0..40_u64), select(MEMBERSHIPS)).prop_map(|(replaces, text)| {
+            Action::Found(replaces, text)
+        }),
         1 => (0..6_000_i64).prop_map(Action::Wait),
         3 => Just(Action::Checkpoint),
         1 => Just(Action::Restart),
@@ -237,12 +273,17 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    (prop::bool::weighted(0.1), any::<bool>(), prop::bool::weighted(0.9)).prop_map(|(skip_acl, enforce, extended)| {
-        Rules::DIGEST_SCHEME
-            .with(Rules::SKIP_ACL, skip_acl)
-            .with(Rules::ENFORCE_QUOTA, enforce)
-            .with(Rules::EXTENDED_TYPES, extended)
-    })
+    let mostly = || prop::bool::weighted(0.9);
+    (prop::bool::weighted(0.1), any::<bool>(), mostly(), mostly()).prop_map(
+        |(skip_acl, enforce, extended, reconfig)| {
+            Rules::DIGEST_SCHEME
+                .with(Rules::SKIP_ACL, skip_acl)
+                .with(Rules::ENFORCE_QUOTA, enforce)
+                .with(Rules::EXTENDED_TYPES, extended)
+                .with(Rules::STANDALONE_ENABLED, true)
+                .with(Rules::RECONFIG, reconfig)
+        },
+    )
 }
 
 fn origin(connection: ConnectionId) -> Origin {
@@ -288,6 +329,11 @@ fn command(action: &Action) -> Option<Command> {
             crate::proto::jute::Encode::write_text(&mut body, path);
             (ConnectionId(0), SessionId(0), OpCode::DeleteContainer, body.freeze())
         }
+        Action::Found(replaces, text) => {
+            let (replaces, members) = (*replaces, Members::parse(text).unwrap());
+            let body = MembershipBody { replaces, members }.to_bytes();
+            (ConnectionId(0), SessionId(0), OpCode::SetMembership, body)
+        }
         Action::Wait(_) | Action::Checkpoint | Action::Restart => return None,
     };
     Some(Command {
@@ -315,6 +361,7 @@ fn expected(model: &mut Model, action: &Action) -> Result<Reply, ErrorCode> {
             model.write(*id, &callers()[*caller], write)
         }
         Action::Sweep(path) => model.sweep(path),
+        Action::Found(replaces, text) => model.found(*replaces, Members::parse(text).unwrap()),
         Action::Wait(_) | Action::Checkpoint | Action::Restart => Ok(Reply::Empty),
     }
 }
@@ -412,6 +459,7 @@ fn listing(state: &State, path: &str) -> Vec<Text> {
 
 fn compare(state: &State, model: &Model) {
     assert_eq!(state.zxid(), Zxid(model.zxid));
+    assert_eq!(state.membership(), model.members.as_ref());
     for (path, node) in &model.nodes {
         assert_eq!(state.stat(path), model.stat(path), "{path}");
         assert_eq!(data_of(state, path).map(|data| data.to_vec()), node.data, "{path}");

@@ -5,26 +5,25 @@ use super::*;
 use crate::proto::multi::{MultiReadRequest, MultiRequest, ReadOperation};
 use crate::proto::reply::MultiResult;
 use crate::proto::request::{
-    CreateRequest, PathOnly, PathVersion, PathWatch, Prefix, Query, ReconfigRequest, SetAclRequest, SetDataRequest,
-    Write,
+    CreateRequest, PathOnly, PathVersion, PathWatch, Prefix, Query, SetAclRequest, SetDataRequest, Write,
 };
 use crate::proto::{Decoder, OpCode, Xid};
 use bytes::BytesMut;
 
-const RULES: Rules = Rules(Rules::EXTENDED_TYPES.0 | Rules::DIGEST_SCHEME.0);
-const ALICE: SessionId = SessionId(0x0100_0000_0000_000a);
+pub(super) const RULES: Rules = Rules(Rules::EXTENDED_TYPES.0 | Rules::DIGEST_SCHEME.0);
+pub(super) const ALICE: SessionId = SessionId(0x0100_0000_0000_000a);
 const BOB: SessionId = SessionId(0x0100_0000_0000_000b);
 
 /// A state, and somebody who sends it commands: the clock moves a second with each.
-struct Bench {
-    state: State,
-    now_ms: i64,
-    rules: Rules,
-    changes: Vec<Change>,
-    caller: Vec<Identity>,
+pub(super) struct Bench {
+    pub(super) state: State,
+    pub(super) now_ms: i64,
+    pub(super) rules: Rules,
+    pub(super) changes: Vec<Change>,
+    pub(super) caller: Vec<Identity>,
 }
 
-fn origin(session: SessionId) -> Origin {
+pub(super) fn origin(session: SessionId) -> Origin {
     Origin {
         server: ServerId(1),
         connection: ConnectionId((session.0 & 0xff).cast_unsigned()),
@@ -32,7 +31,7 @@ fn origin(session: SessionId) -> Origin {
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         let mut bench = Bench {
             state: State::new(),
             now_ms: 0,
@@ -46,22 +45,31 @@ impl Bench {
         bench
     }
 
-    fn raw(&mut self, origin: Origin, session: SessionId, op: OpCode, body: Bytes) -> Result<Reply, ErrorCode> {
-        self.now_ms += 1000;
-        let command = Command {
+    pub(super) fn raw(
+        &mut self,
+        origin: Origin,
+        session: SessionId,
+        op: OpCode,
+        body: Bytes,
+    ) -> Result<Reply, ErrorCode> {
+        self.command(&Command {
             origin,
             session,
             xid: Xid(1),
             identities: self.caller.clone().into(),
             op,
             body,
-        };
+        })
+    }
+
+    pub(super) fn command(&mut self, command: &Command) -> Result<Reply, ErrorCode> {
+        self.now_ms += 1000;
         let stamp = Stamp {
             time_ms: self.now_ms,
             rules: self.rules,
         };
         self.changes.clear();
-        self.state.apply(&stamp, &command, &mut self.changes).result
+        self.state.apply(&stamp, command, &mut self.changes).result
     }
 
     fn open(&mut self, session: SessionId) -> Result<Reply, ErrorCode> {
@@ -72,7 +80,7 @@ impl Bench {
         self.raw(origin(session), session, OpCode::CloseSession, Bytes::new())
     }
 
-    fn write(&mut self, session: SessionId, write: &Write) -> Result<Reply, ErrorCode> {
+    pub(super) fn write(&mut self, session: SessionId, write: &Write) -> Result<Reply, ErrorCode> {
         let mut body = BytesMut::new();
         write.encode(&mut body);
         self.raw(origin(session), session, write.op(), body.freeze())
@@ -89,7 +97,7 @@ impl Bench {
         }
     }
 
-    fn set(&mut self, path: &str, data: &str) -> Result<Reply, ErrorCode> {
+    pub(super) fn set(&mut self, path: &str, data: &str) -> Result<Reply, ErrorCode> {
         self.write(ALICE, &set(path, data, -1))
     }
 
@@ -110,7 +118,7 @@ impl Bench {
         }
     }
 
-    fn stat(&self, path: &str) -> Stat {
+    pub(super) fn stat(&self, path: &str) -> Stat {
         self.state.stat(path).unwrap_or_else(|| panic!("{path} exists"))
     }
 
@@ -652,20 +660,6 @@ fn each_read_of_a_multi_read_is_answered_for_itself() {
     assert_eq!(header(), (-1, false, -101, -101));
     assert_eq!(header(), (8, false, 0, 0));
     assert_eq!(header(), (-1, true, -1, 0));
-}
-
-#[test]
-fn reconfig_answers_as_a_standalone_server() {
-    let mut bench = Bench::new();
-    let request = Write::Reconfig(ReconfigRequest {
-        joining: None,
-        leaving: None,
-        members: None,
-        config_version: -1,
-    });
-    assert_eq!(bench.write(ALICE, &request), Err(ErrorCode::ReconfigDisabled));
-    bench.rules = RULES.with(Rules::RECONFIG, true);
-    assert_eq!(bench.write(ALICE, &request), Err(ErrorCode::Unimplemented));
 }
 
 #[test]

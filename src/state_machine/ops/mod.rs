@@ -8,13 +8,13 @@ mod container;
 mod create;
 mod delete;
 mod multi;
-mod reconfig;
+pub(super) mod reconfig;
 mod session;
 mod set_acl;
 mod set_data;
 
 use super::acl::AclRef;
-use super::command::{Command, Rules, Stamp};
+use super::command::{Command, LeaderKnowledge, Rules, Stamp};
 use super::node::{Node, NodeId};
 use super::{Change, State};
 use crate::proto::request::Write;
@@ -54,6 +54,9 @@ pub(super) fn apply(
         OpCode::DeleteContainer if command.origin.is_internal() => {
             return container::apply(state, stamp, command, changes);
         }
+        OpCode::SetMembership if command.origin.is_internal() => {
+            return reconfig::set(state, stamp, command, changes).map(|()| Reply::Empty);
+        }
         _ => {}
     }
     state.sessions.check(command)?;
@@ -82,7 +85,11 @@ pub(super) fn apply(
         Write::SetData(request) => set_data::apply(state, context, &request, changes).map(Reply::Stat),
         Write::SetAcl(request) => set_acl::apply(state, context, &request).map(Reply::Stat),
         Write::Multi(request) => Ok(Reply::Multi(multi::apply(state, context, &request, changes))),
-        Write::Reconfig(_) => Err(reconfig::apply(stamp.rules)),
+        Write::Reconfig(request) => {
+            let knowledge = LeaderKnowledge::decode(&mut decoder);
+            let config = reconfig::apply(state, context, &request, knowledge.as_ref(), changes)?;
+            Ok(Reply::DataStat(config.0, config.1))
+        }
         // Alone it says nothing; the server closes the connection of a client that sends it.
         Write::Check(_) => Err(ErrorCode::Unimplemented),
     }

@@ -1,10 +1,11 @@
-//! setData. Order of checks: path, existence, right to write, quota, version.
+//! setData. Order of checks: path, existence, right to write, not an ensemble's configuration, quota, version.
 
 use super::{Context, acl_of, check_version, existing};
 use crate::proto::request::SetDataRequest;
 use crate::proto::{ErrorCode, Permissions, Stat};
 use crate::state_machine::command::Rules;
-use crate::state_machine::{Change, State, path, quota};
+use crate::state_machine::path::{self, CONFIG};
+use crate::state_machine::{Change, State, quota};
 use bytes::Bytes;
 
 pub(super) fn apply(
@@ -19,6 +20,10 @@ pub(super) fn apply(
     let node = state.tree.node(id);
     let acl = acl_of(state, node);
     context.authorise(acl, Permissions::WRITE)?;
+    if path == CONFIG && state.membership().is_some() {
+        // ZooKeeper lets an administrator write here what is not true; ours is what members go by.
+        return Err(ErrorCode::BadArguments);
+    }
     let more_bytes = request.data.as_ref().map_or(0, Bytes::len) as i64 - quota::data_bytes(node);
     if context.stamp.rules.has(Rules::ENFORCE_QUOTA) {
         state.check_quota(path, 0, more_bytes)?;
