@@ -42,6 +42,7 @@ pub mod shared;
 pub mod statistics;
 mod store;
 mod tally;
+pub mod transfer;
 
 pub use checkpointer::CheckpointSchedule;
 pub use connection::{Connection, ConnectionView};

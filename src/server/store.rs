@@ -17,11 +17,12 @@ use crate::state_machine::{
 use crate::storage::generations::Generations;
 use crate::storage::log::LogPoint;
 use crate::storage::tree::{
-    CheckpointBatch, DataChange, LoadVisitor, Meta, NodeStat, SessionRecord, TreeStore, TreeView,
+    CheckpointBatch, DataChange, LoadVisitor, Meta, NodeStat, SessionRecord, TreeError, TreeStore, TreeView,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
 use raft::prelude::ConfState;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What the store's thread is told.
@@ -49,6 +50,36 @@ enum Refused {
     Load(#[from] LoadError),
     #[error("a list of rights or a session's owner cannot be read: {0}")]
     Malformed(#[from] Malformed),
+    #[error("nobody waits for it any more")]
+    GivenUp,
+}
+
+/// Why a tree's records do not become a state.
+#[derive(Debug)]
+pub(super) enum Unloadable {
+    Tree(TreeError),
+    Load(LoadError),
+}
+
+impl From<Unloadable> for Failure {
+    fn from(unloadable: Unloadable) -> Failure {
+        match unloadable {
+            Unloadable::Tree(error) => Failure::Tree(error),
+            Unloadable::Load(error) => Failure::Load(error),
+        }
+    }
+}
+
+/// Reads all records of a tree that leads to `meta`, and compares the state's digest. Ends early once `given_up` is set.
+pub(super) fn load_state(tree: &mut TreeStore, meta: &Meta, given_up: &AtomicBool) -> Result<State, Unloadable> {
+    let mut visitor = Visitor {
+        loader: State::loader(),
+        given_up,
+    };
+    let summary = tree.load(&mut visitor).map_err(Unloadable::Tree)?;
+    tracing::debug!(?summary, "a stored tree was read");
+    let finished = visitor.loader.finish(Zxid(meta.zxid), meta.digest);
+    finished.map_err(Unloadable::Load)
 }
 
 /// Reads the stored state; a store that was never written gives a fresh one.
@@ -60,12 +91,7 @@ pub(super) fn load(tree: &mut TreeStore) -> Result<Loaded, Failure> {
             membership: None,
         });
     };
-    let mut visitor = Visitor {
-        loader: State::loader(),
-    };
-    let summary = tree.load(&mut visitor)?;
-    let state = visitor.loader.finish(Zxid(meta.zxid), meta.digest)?;
-    tracing::debug!(?summary, "the stored tree was read");
+    let state = load_state(tree, &meta, &AtomicBool::new(false))?;
     let membership = ConfState::parse_from_bytes(&meta.membership)
         .ok()
         .filter(|known| !known.voters.is_empty());
@@ -146,7 +172,12 @@ fn discard(generations: &Generations, former: TreeStore) {
     generations.remove(&directory);
 }
 
-fn commit(tree: &mut TreeStore, checkpoint: Checkpoint, applied: LogPoint, membership: &Bytes) -> Result<(), Failure> {
+pub(super) fn commit(
+    tree: &mut TreeStore,
+    checkpoint: Checkpoint,
+    applied: LogPoint,
+    membership: &Bytes,
+) -> Result<(), Failure> {
     let mut batch = tree.batch()?;
     for record in &checkpoint.records {
         put(&mut batch, record)?;
@@ -194,11 +225,12 @@ fn put(batch: &mut CheckpointBatch<'_>, record: &Record) -> Result<(), Failure> 
 }
 
 /// Hands the records of the keyspace to the state's loader.
-struct Visitor {
+struct Visitor<'a> {
     loader: Loader,
+    given_up: &'a AtomicBool,
 }
 
-impl LoadVisitor for Visitor {
+impl LoadVisitor for Visitor<'_> {
     type Error = Refused;
 
     fn acl(&mut self, id: u32, entries: &[u8]) -> Result<(), Refused> {
@@ -217,6 +249,9 @@ impl LoadVisitor for Visitor {
     }
 
     fn node(&mut self, parent: &[u8], name: &[u8], stat: NodeStat, data: Option<Bytes>) -> Result<(), Refused> {
+        if self.given_up.load(Ordering::Relaxed) {
+            return Err(Refused::GivenUp);
+        }
         Ok(self.loader.node(
             parent,
             name,

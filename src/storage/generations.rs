@@ -23,6 +23,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -33,8 +34,9 @@ use super::file::{Files, read_up_to, replace_file};
 pub(super) const CURRENT: &str = "CURRENT";
 /// The name of the first directory, and what the others' begin with.
 const TREE: &str = "tree";
-/// Where a sender puts what a slow link cannot take yet; without a name while it is used.
-const SPOOL: &str = "outgoing.spool";
+/// What the name of a file ends with in which a sender keeps what a slow link cannot take yet. Such a file loses its name
+/// as soon as it is open.
+const SPOOL: &str = ".spool";
 /// Bytes of [`CURRENT`] that are looked at; the real ones have about 30.
 const MAX_CURRENT_BYTES: usize = 256;
 
@@ -44,6 +46,8 @@ pub struct Generations {
     files: Files,
     own_data: PathBuf,
     numbers: Mutex<Numbers>,
+    /// How many names for files of senders were given out.
+    spools: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,14 +84,15 @@ impl Generations {
                 current,
                 last: found.iter().copied().fold(current, u64::max),
             }),
+            spools: AtomicU64::new(0),
         };
         for leftover in found.into_iter().filter(|number| *number != current) {
             generations.remove(&generations.path(leftover));
         }
-        if entries.iter().any(|entry| entry.name == SPOOL) {
-            let spool = generations.spool();
-            let removed = generations.files.remove(&spool);
-            warn_of_leftover(&spool, removed);
+        for spool in entries.iter().filter(|entry| entry.name.ends_with(SPOOL)) {
+            let path = generations.own_data.join(&spool.name);
+            let removed = generations.files.remove(&path);
+            warn_of_leftover(&path, removed);
         }
         Ok(generations)
     }
@@ -104,9 +109,11 @@ impl Generations {
         self.path(numbers.last)
     }
 
-    /// Where a sender may put what waits for a slow link. It removes the name as soon as it has the file open.
+    /// Where a sender may put what waits for a slow link; another path at every call. It removes the name as soon as it
+    /// has the file open.
     pub fn spool(&self) -> PathBuf {
-        self.own_data.join(SPOOL)
+        let number = self.spools.fetch_add(1, Ordering::Relaxed);
+        self.own_data.join(format!("outgoing-{number}{SPOOL}"))
     }
 
     /// Makes `directory`, which was reserved here and holds a complete and durable store, the one in use. Durable when
@@ -260,10 +267,12 @@ mod tests {
         make(&disk, Path::new("/data/menagerie/tree-old"));
         disk.open_or_create(Path::new("/data/menagerie/tree-damaged-journal-2"))
             .expect("create");
-        disk.open_or_create(&first.spool()).expect("create");
+        let spool = first.spool();
+        disk.open_or_create(&spool).expect("create");
         let again = open(&disk);
         assert_eq!(directories(&disk), ["tree", "tree-old"]);
-        assert!(disk.contents(&again.spool()).is_none());
+        assert!(disk.contents(&spool).is_none() && first.spool() != spool);
+        drop(again);
         assert!(
             disk.contents(Path::new("/data/menagerie/tree-damaged-journal-2"))
                 .is_some()
