@@ -3,7 +3,7 @@
 use super::draft::{Draft, Given};
 use super::key::{Key, Setter, Unit};
 use super::value::{self, JAVA_INT_MAX};
-use crate::membership::{Members, PeerType, SERVER_LINE, Server, ServerId};
+use crate::membership::{Address, Host, Members, PeerType, SERVER_LINE, Server, ServerId};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -36,6 +36,9 @@ pub struct Cluster {
     /// Listen for other servers on all addresses instead of those of our own `server.N` line
     /// (`quorumListenOnAllIPs`). Default off, as in ZooKeeper.
     pub listen_on_all_addresses: bool,
+    /// Where to listen for other servers (`quorumListenAddress`), for a server that they reach through a proxy or a port
+    /// mapping: its `server.N` line then names what they see. `None`: where that line says.
+    pub listen_address: Option<Address>,
     /// TCP keep-alive between servers (`tcpKeepAlive`). Default off, as in ZooKeeper.
     pub tcp_keep_alive: bool,
 }
@@ -54,6 +57,7 @@ impl Default for Cluster {
             dynamic_config_file: None,
             leader_serves_clients: true,
             listen_on_all_addresses: false,
+            listen_address: None,
             tcp_keep_alive: false,
         }
     }
@@ -103,6 +107,20 @@ pub(super) fn set_server(draft: &mut Draft, given: &Given) -> Result<(), String>
         ));
     }
     Ok(())
+}
+
+const LISTEN_ADDRESS: &str = "host:port";
+
+fn listen_address(text: &str) -> Option<Address> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    Some(Address {
+        host: Host::parse(host)?,
+        port: port.parse().ok().filter(|port| *port != 0)?,
+    })
 }
 
 pub(super) const KEYS: &[Key] = &[
@@ -200,6 +218,19 @@ pub(super) const KEYS: &[Key] = &[
         "false",
         Setter::Strict(|draft, on| draft.config.cluster.listen_on_all_addresses = on),
         "listen for other servers on all addresses",
+    ),
+    Key::not_yet(
+        "quorumListenAddress",
+        "",
+        Setter::Parsed {
+            form: LISTEN_ADDRESS,
+            set: |draft, given| {
+                let address = listen_address(&given.text).ok_or_else(|| format!("expected {LISTEN_ADDRESS}"))?;
+                draft.config.cluster.listen_address = Some(address);
+                Ok(())
+            },
+        },
+        "where to listen for other servers, if they reach this one through a proxy or a port mapping",
     ),
     Key::not_yet(
         "tcpKeepAlive",

@@ -360,6 +360,9 @@ const CLUSTER: &[Case] = &[
     }),
     ("leaderServes", "no", |c| !c.cluster.leader_serves_clients),
     ("quorumListenOnAllIPs", "true", |c| c.cluster.listen_on_all_addresses),
+    ("quorumListenAddress", "[::1]:2889", |c| {
+        c.cluster.listen_address.as_ref().map(ToString::to_string).as_deref() == Some("[::1]:2889")
+    }),
     ("tcpKeepAlive", "true", |c| c.cluster.tcp_keep_alive),
 ];
 
