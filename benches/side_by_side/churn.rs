@@ -34,16 +34,22 @@ enum Step {
 }
 
 /// Opens and closes sessions, `clients` at a time, as `plan` says. One operation is one session, from the connect to
-/// the answer of its close.
+/// the answer of its close. The clients are spread over the addresses.
 ///
 /// # Errors
 /// A connection that fails, a session that is refused, a close that is not answered.
-pub(crate) fn run(address: SocketAddr, clients: u32, plan: Plan, sample: &dyn Fn() -> Sample) -> Result<Run, String> {
+pub(crate) fn run(
+    addresses: &[SocketAddr],
+    clients: u32,
+    plan: Plan,
+    sample: &dyn Fn() -> Sample,
+) -> Result<Run, String> {
+    let address = |index: usize| addresses[index % addresses.len()];
     let mut poll = Poll::new().map_err(|error| format!("epoll: {error}"))?;
     let mut recorder = Recorder::new(plan, sample);
     let mut open = Vec::with_capacity(clients as usize);
     for index in 0..clients as usize {
-        open.push(Some(Client::start(address, index, &poll)?));
+        open.push(Some(Client::start(address(index), index, &poll)?));
     }
     let mut events = Events::with_capacity(EVENTS_PER_POLL);
     while open.iter().any(Option::is_some) {
@@ -60,7 +66,7 @@ pub(crate) fn run(address: SocketAddr, clients: u32, plan: Plan, sample: &dyn Fn
                 open[index] = if over {
                     None
                 } else {
-                    Some(Client::start(address, index, &poll)?)
+                    Some(Client::start(address(index), index, &poll)?)
                 };
             }
         }

@@ -8,7 +8,7 @@ use crate::control::Control;
 use crate::fleet::{Fleet, Plan, Run};
 use crate::load::{self, Kind, Load};
 use crate::measure::{Sample, await_quiet_machine, resident_bytes, settle};
-use crate::process::{Server, Side};
+use crate::process::{Contestant, Side};
 use crate::rows::{Programme, Row};
 
 /// How long preparing znodes may take per reply.
@@ -67,43 +67,49 @@ impl Measured {
     }
 }
 
-/// Makes the znodes that every row needs.
+/// Makes the znodes that every row needs; returns when every member shows them.
 ///
 /// # Errors
 /// The server's.
-pub(crate) fn prepare(address: SocketAddr) -> Result<(), String> {
+pub(crate) fn prepare(addresses: &[SocketAddr]) -> Result<(), String> {
     let make = || {
-        let mut control = Control::open(address, PATIENCE)?;
+        let mut control = Control::open(addresses[0], PATIENCE)?;
         control.create_all(load::common_paths())?;
-        control.close()
+        control.close()?;
+        for address in &addresses[1..] {
+            let mut control = Control::open(*address, PATIENCE)?;
+            control.sync()?;
+            control.close()?;
+        }
+        Ok(())
     };
     make().map_err(|error: std::io::Error| format!("preparing znodes: {error}"))
 }
 
-/// Runs one row. `generation` must differ between rows that create on the same server.
+/// Runs one row, its sessions in turn on each of the addresses. `generation` must differ between rows that create on the same server.
 ///
 /// # Errors
 /// The server's, with the row's name.
 pub(crate) fn run_row(
-    address: SocketAddr,
-    pid: Option<u32>,
+    addresses: &[SocketAddr],
+    pids: &[u32],
     row: Row,
     plan: Plan,
     generation: u32,
 ) -> Result<Measured, String> {
-    let sample = || Sample::take(pid);
+    let sample = || Sample::take(pids);
     let run = || -> Result<Run, String> {
         if row.kind == Kind::Sessions {
-            return churn::run(address, row.sessions, plan, &sample);
+            return churn::run(addresses, row.sessions, plan, &sample);
         }
         if row.kind.grows_the_tree() {
-            let mut control = Control::open(address, PATIENCE).map_err(|error| error.to_string())?;
+            let mut control = Control::open(addresses[0], PATIENCE).map_err(|error| error.to_string())?;
             control
                 .create_all(load::row_parents(generation, row.sessions))
                 .map_err(|error| error.to_string())?;
             control.close().map_err(|error| error.to_string())?;
         }
-        let mut fleet = Fleet::open(address, row.sessions, row.depth)?;
+        let mut fleet = Fleet::open(addresses, row.sessions, row.depth)?;
         let run = fleet.run(
             &mut Load::Row {
                 kind: row.kind,
@@ -116,7 +122,8 @@ pub(crate) fn run_row(
         Ok(run)
     };
     let run = run().map_err(|error| format!("{row}: {error}"))?;
-    Ok(Measured::new(&run, pid.and_then(resident_bytes).unwrap_or(0)))
+    let resident = pids.iter().copied().filter_map(resident_bytes).sum();
+    Ok(Measured::new(&run, resident))
 }
 
 /// All turns of one row: for each side, one result per round.
@@ -130,7 +137,7 @@ pub(crate) struct RowResult {
 ///
 /// # Errors
 /// The first row's that fails on any side.
-pub(crate) fn run_programme(servers: &[Server], programme: &Programme) -> Result<Vec<RowResult>, String> {
+pub(crate) fn run_programme(servers: &[Contestant], programme: &Programme) -> Result<Vec<RowResult>, String> {
     let mut generation = 0;
     for server in servers {
         eprintln!(
@@ -138,7 +145,7 @@ pub(crate) fn run_programme(servers: &[Server], programme: &Programme) -> Result
             server.side.name(),
             programme.server_warm_up.as_secs()
         );
-        prepare(server.address)?;
+        prepare(&server.addresses())?;
         warm_up(server, programme.server_warm_up, &mut generation)?;
     }
     let plan = Plan::Timed {
@@ -163,7 +170,7 @@ pub(crate) fn run_programme(servers: &[Server], programme: &Programme) -> Result
 /// One turn; of several tries the first on a quiet machine, or the quietest.
 fn quietest_turn(
     label: &str,
-    server: &Server,
+    server: &Contestant,
     row: Row,
     plan: Plan,
     tries: u32,
@@ -175,9 +182,9 @@ fn quietest_turn(
             await_quiet_machine(QUIET_CORES, QUIET_LIMIT);
         }
         *generation += 1;
-        let measured = run_row(server.address, server.pid(), row, plan, *generation)?;
+        let measured = run_row(&server.addresses(), &server.pids(), row, plan, *generation)?;
         eprintln!("{}", turn_line(label, row, &measured));
-        server.pid().iter().for_each(|pid| settle(*pid, SETTLE_LIMIT));
+        server.pids().iter().for_each(|pid| settle(*pid, SETTLE_LIMIT));
         let quieter = best
             .as_ref()
             .is_none_or(|best| measured.others_cores < best.others_cores);
@@ -193,7 +200,7 @@ fn quietest_turn(
 }
 
 /// A JVM compiles what it runs often; ours warms its allocator and page tables. Few creates: they stay in the tree.
-fn warm_up(server: &Server, total: Duration, generation: &mut u32) -> Result<(), String> {
+fn warm_up(server: &Contestant, total: Duration, generation: &mut u32) -> Result<(), String> {
     if server.side == Side::Ours && total > Duration::from_secs(8) {
         return warm_up(server, Duration::from_secs(8), generation);
     }
@@ -209,9 +216,9 @@ fn warm_up(server: &Server, total: Duration, generation: &mut u32) -> Result<(),
             warm_up: Duration::ZERO,
             measured: total * eighths / 8,
         };
-        run_row(server.address, server.pid(), row, plan, *generation)?;
+        run_row(&server.addresses(), &server.pids(), row, plan, *generation)?;
     }
-    server.pid().iter().for_each(|pid| settle(*pid, SETTLE_LIMIT));
+    server.pids().iter().for_each(|pid| settle(*pid, SETTLE_LIMIT));
     Ok(())
 }
 

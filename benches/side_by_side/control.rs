@@ -64,6 +64,14 @@ impl Control {
     /// # Errors
     /// The connection's, and any error reply.
     pub(crate) fn get(&mut self, path: &[u8]) -> io::Result<Vec<u8>> {
+        self.get_versioned(path).map(|(data, _)| data)
+    }
+
+    /// Reads a znode's data, and how often it was set.
+    ///
+    /// # Errors
+    /// As [`Control::get`].
+    pub(crate) fn get_versioned(&mut self, path: &[u8]) -> io::Result<(Vec<u8>, u32)> {
         let mut out = Vec::new();
         let xid = self.next_xid;
         self.next_xid += 1;
@@ -73,8 +81,25 @@ impl Control {
         // Null data, length -1, counts as empty here.
         let length = wire::i32_at(&reply, 16).map(|length| usize::try_from(length).unwrap_or(0));
         let data = length.and_then(|length| reply.get(20..20 + length));
-        data.map(<[u8]>::to_vec)
-            .ok_or_else(|| io::Error::other("a getData reply without data"))
+        // The Stat has four longs before the version.
+        let version = data.and_then(|data| wire::i32_at(&reply, 20 + data.len() + 32));
+        let answer = data
+            .zip(version)
+            .map(|(data, version)| (data.to_vec(), version.cast_unsigned()));
+        answer.ok_or_else(|| io::Error::other("a getData reply without data"))
+    }
+
+    /// Waits until this member has applied whatever the leader has committed.
+    ///
+    /// # Errors
+    /// The connection's, and any error reply.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        let mut out = Vec::new();
+        let xid = self.next_xid;
+        self.next_xid += 1;
+        wire::request(&mut out, xid, op::SYNC, |out| wire::buffer(out, b"/"));
+        self.stream.write_all(&out)?;
+        self.read_reply(xid, &[0]).map(|_| ())
     }
 
     /// Closes the session and waits for the answer.

@@ -148,7 +148,7 @@ impl Recorder {
     }
 }
 
-/// Sessions that are open on one server, ready to run a load.
+/// Sessions that are open on one server or spread over the members of an ensemble, ready to run a load.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     poll: Poll,
@@ -172,16 +172,16 @@ struct Session {
 }
 
 impl Fleet {
-    /// Opens `sessions` sessions, each of which will keep `depth` requests in flight.
+    /// Opens `sessions` sessions, in turn on each of the addresses; each will keep `depth` requests in flight.
     ///
     /// # Errors
     /// A connection that fails or a handshake that is refused.
-    pub(crate) fn open(address: SocketAddr, sessions: u32, depth: u32) -> Result<Self, String> {
+    pub(crate) fn open(addresses: &[SocketAddr], sessions: u32, depth: u32) -> Result<Self, String> {
         let poll = Poll::new().map_err(|error| format!("epoll: {error}"))?;
         let mut streams = Vec::with_capacity(sessions as usize);
         let mut hello = Vec::new();
         wire::connect_request(&mut hello, SESSION_TIMEOUT_MS);
-        for _ in 0..sessions {
+        for address in addresses.iter().copied().cycle().take(sessions as usize) {
             streams.push(connect(address, &hello).map_err(|error| format!("connect to {address}: {error}"))?);
         }
         let mut fleet = Vec::with_capacity(sessions as usize);

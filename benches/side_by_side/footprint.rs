@@ -1,5 +1,6 @@
 //! Memory and start-up: loads znodes of 100 bytes into a fresh server, weighs it, and times its restarts from outside.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -44,8 +45,8 @@ pub(crate) fn weigh(server: &mut Server, znodes: u32) -> Result<Footprint, Strin
     let resident = |server: &Server| server.pid().and_then(resident_bytes).unwrap_or(0);
     let last = load::fill_path(znodes - 1);
     let empty_bytes = resident(server);
-    prepare(server.address)?;
-    let load_operations_per_s = fill(server, znodes)?;
+    prepare(&[server.address])?;
+    let load_operations_per_s = fill(server.address, znodes)?;
     settle(pid(server)?, SETTLE_LIMIT);
     let loaded_bytes = resident(server);
     let disk_bytes = server.disk_bytes();
@@ -65,8 +66,8 @@ pub(crate) fn weigh(server: &mut Server, znodes: u32) -> Result<Footprint, Strin
         measured: WRITES_BEFORE_KILL,
     };
     run_row(
-        server.address,
-        server.pid(),
+        &[server.address],
+        &server.pid().into_iter().collect::<Vec<_>>(),
         Row {
             kind: Kind::Set,
             sessions: 100,
@@ -89,15 +90,19 @@ pub(crate) fn weigh(server: &mut Server, znodes: u32) -> Result<Footprint, Strin
     })
 }
 
-fn fill(server: &Server, znodes: u32) -> Result<f64, String> {
-    let mut control = Control::open(server.address, PATIENCE).map_err(|error| error.to_string())?;
+/// Creates the znodes of the memory row; returns the rate, in creates per second.
+///
+/// # Errors
+/// The server's.
+pub(crate) fn fill(address: SocketAddr, znodes: u32) -> Result<f64, String> {
+    let mut control = Control::open(address, PATIENCE).map_err(|error| error.to_string())?;
     control
         .create_all(load::fill_parents(znodes))
         .map_err(|error| format!("creating parents: {error}"))?;
     control.close().map_err(|error| error.to_string())?;
-    let mut fleet = Fleet::open(server.address, LOADING_SESSIONS, LOADING_DEPTH)?;
+    let mut fleet = Fleet::open(&[address], LOADING_SESSIONS, LOADING_DEPTH)?;
     let mut load = Load::Fill { next: 0, end: znodes };
-    let run = fleet.run(&mut load, Plan::UntilExhausted, &|| Sample::take(server.pid()))?;
+    let run = fleet.run(&mut load, Plan::UntilExhausted, &|| Sample::take(&[]))?;
     fleet.close()?;
     if run.operations != u64::from(znodes) {
         return Err(format!("{} of {znodes} creates were answered", run.operations));

@@ -5,6 +5,7 @@
 //!                                   │            │
 //!                     process (the servers)   fleet, churn (the driver) ── load, wire (requests, own codec)
 //!                     measure (/proc)         footprint (memory, start-up) ── control (one blocking session)
+//!                                             failover (paced writes, and the leader is killed)
 //! ```
 //!
 //! It uses nothing of the server's code: what it measures is what is on the wire. `benches/README.md` says how to run
@@ -14,6 +15,7 @@
 mod churn;
 mod contest;
 mod control;
+mod failover;
 mod fleet;
 mod footprint;
 mod load;
@@ -31,7 +33,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 
 use crate::fleet::Plan;
-use crate::process::{Programs, Server, Side};
+use crate::process::{Contestant, Programs, Server, Side};
 use crate::rows::{Programme, Row, Set};
 
 #[derive(Debug, Parser)]
@@ -70,6 +72,12 @@ struct Arguments {
     /// Znodes of the memory and start-up rows; 0 leaves them out
     #[arg(long)]
     znodes: Option<u32>,
+    /// Members of each side: ensembles on this machine. The sets ensemble and failover have 3, the others 1
+    #[arg(long)]
+    servers: Option<usize>,
+    /// How often each side's leader is killed, and how often it hands over
+    #[arg(long)]
+    failovers: Option<u32>,
     /// Leaves the rows of load out, for the memory and start-up rows alone
     #[arg(long)]
     no_rows: bool,
@@ -139,7 +147,7 @@ fn main() -> ExitCode {
 fn run_against(target: &str, arguments: &Arguments) -> Result<bool, String> {
     let address = target.to_socket_addrs().ok().and_then(|mut all| all.next());
     let address: SocketAddr = address.ok_or_else(|| format!("{target} is not a host and port"))?;
-    contest::prepare(address)?;
+    contest::prepare(&[address])?;
     let measured = Duration::from_secs(arguments.seconds.unwrap_or(10));
     let plan = Plan::Timed {
         warm_up: Duration::from_secs(1),
@@ -152,7 +160,7 @@ fn run_against(target: &str, arguments: &Arguments) -> Result<bool, String> {
         .as_secs();
     for (index, row) in arguments.rows.iter().enumerate() {
         let generation = ((seconds + index as u64) % 10_000) as u32;
-        let measured = contest::run_row(address, arguments.pid, *row, plan, generation)?;
+        let measured = contest::run_row(&[address], arguments.pid.as_slice(), *row, plan, generation)?;
         println!("{}", contest::turn_line(target, *row, &measured));
     }
     Ok(true)
@@ -174,6 +182,11 @@ fn run_side_by_side(arguments: &Arguments) -> Result<bool, String> {
     programme.server_warm_up = arguments.warm_up.map_or(programme.server_warm_up, Duration::from_secs);
     programme.znodes = arguments.znodes.unwrap_or(programme.znodes);
     programme.quiet = arguments.quiet;
+    programme.servers = arguments.servers.unwrap_or(programme.servers).max(1);
+    programme.failovers = arguments.failovers.unwrap_or(programme.failovers);
+    if programme.failovers > 0 && programme.servers < 3 {
+        return Err("a failover needs --servers 3 or more".to_owned());
+    }
     let programs = Programs {
         ours: arguments.ours.clone(),
         oracle: arguments.oracle.clone(),
@@ -199,17 +212,26 @@ fn run_sets(
     let mut results = Vec::new();
     if !programme.rows.is_empty() {
         let servers = sides.iter().enumerate().map(|(index, side)| {
-            Server::start_fresh(
-                *side,
-                programs,
-                &scratch.directory(&format!("rows-{index}-{}", side.name())),
-            )
+            let directory = scratch.directory(&format!("rows-{index}-{}", side.name()));
+            Contestant::start_fresh(*side, programs, &directory, programme.servers)
         });
         results = contest::run_programme(&servers.collect::<Result<Vec<_>, _>>()?, programme)?;
         println!("{}", table::rows_table(sides, &results));
     }
     if let Some(path) = &arguments.out {
         std::fs::write(path, table::raw(sides, &results)).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if programme.failovers > 0 {
+        let mut suffered = Vec::new();
+        for (index, side) in sides.iter().enumerate() {
+            let directory = scratch.directory(&format!("failover-{index}-{}", side.name()));
+            let mut contestant = Contestant::start_fresh(*side, programs, &directory, programme.servers)?;
+            suffered.push((*side, failover::run(&mut contestant, programme)?));
+        }
+        println!("{}", table::failover_table(&suffered));
+        let lost =
+            |(_, failovers): &(Side, Vec<failover::Outcome>)| failovers.iter().any(|outcome| outcome.is_broken());
+        return Ok(!(arguments.check && suffered.iter().any(lost)));
     }
     let mut weighed = Vec::new();
     if programme.znodes > 0 {

@@ -15,10 +15,13 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Reads all three; the server's is zero when its process is not known or has gone.
-    pub(crate) fn take(server_pid: Option<u32>) -> Self {
+    /// Reads all three; the server's is the sum of its processes', without those that are not known or have gone.
+    pub(crate) fn take(server_pids: &[u32]) -> Self {
         Self {
-            server: server_pid.and_then(|pid| process_ticks(&pid.to_string())).unwrap_or(0),
+            server: server_pids
+                .iter()
+                .filter_map(|pid| process_ticks(&pid.to_string()))
+                .sum(),
             driver: process_ticks("self").unwrap_or(0),
             machine: machine_ticks().unwrap_or(0),
         }

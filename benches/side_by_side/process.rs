@@ -2,7 +2,8 @@
 //! signal, and never left behind.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -59,24 +60,33 @@ impl Server {
     /// # Errors
     /// Files that cannot be written, a program that cannot be started or ends at once.
     pub(crate) fn start_fresh(side: Side, programs: &Programs, directory: &Path) -> Result<Self, String> {
+        let [address] = free_addresses(1)?[..] else {
+            return Err("no free port".to_owned());
+        };
+        let mut server = Self::configure(side, programs, directory, address, "")?;
+        server.start(b"/zookeeper")?;
+        Ok(server)
+    }
+
+    /// Writes the configuration of a server with an empty data directory, and does not start it.
+    fn configure(
+        side: Side,
+        programs: &Programs,
+        directory: &Path,
+        address: SocketAddr,
+        ensemble: &str,
+    ) -> Result<Self, String> {
         fs::create_dir_all(directory.join("data")).map_err(|error| format!("{}: {error}", directory.display()))?;
-        let address = free_address().map_err(|error| format!("no free port: {error}"))?;
         let configuration = directory.join("zoo.cfg");
-        fs::write(
-            &configuration,
-            zoo_cfg(address, &directory.join("data"), &programs.settings),
-        )
-        .map_err(|error| format!("{}: {error}", configuration.display()))?;
-        let command = command(side, programs, &configuration)?;
-        let mut server = Self {
+        let text = zoo_cfg(address, &directory.join("data"), ensemble, &programs.settings);
+        fs::write(&configuration, text).map_err(|error| format!("{}: {error}", configuration.display()))?;
+        Ok(Self {
             side,
             address,
             directory: directory.to_owned(),
-            command,
+            command: command(side, programs, &configuration)?,
             child: None,
-        };
-        server.start(b"/zookeeper")?;
-        Ok(server)
+        })
     }
 
     /// Starts the program and returns the time from there to the first reply of a new session that reads `path`.
@@ -84,11 +94,20 @@ impl Server {
     /// # Errors
     /// A program that cannot be started, ends at once, or never answers.
     pub(crate) fn start(&mut self, path: &[u8]) -> Result<Duration, String> {
+        let started = Instant::now();
+        self.spawn()?;
+        Ok(self.await_reply(path)? - started)
+    }
+
+    /// Starts the program, and does not wait for it.
+    ///
+    /// # Errors
+    /// A program that cannot be started.
+    pub(crate) fn spawn(&mut self) -> Result<(), String> {
         let log_path = self.directory.join("log");
         let log = File::options().create(true).append(true).open(&log_path);
         let log = log.map_err(|error| format!("{}: {error}", log_path.display()))?;
         let errors = log.try_clone().map_err(|error| error.to_string())?;
-        let started = Instant::now();
         let child = Command::new(&self.command[0])
             .args(&self.command[1..])
             .current_dir(&self.directory)
@@ -97,11 +116,21 @@ impl Server {
             .stderr(errors)
             .spawn()
             .map_err(|error| format!("{}: {error}", self.command[0]))?;
-        let child = self.child.insert(child);
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// When the first reply came to a new session that reads `path`.
+    ///
+    /// # Errors
+    /// A server that has ended, or never answers.
+    pub(crate) fn await_reply(&mut self, path: &[u8]) -> Result<Instant, String> {
+        let log_path = self.directory.join("log");
+        let child = self.child.as_mut().ok_or("the server was not started")?;
         let alive = || matches!(child.try_wait(), Ok(None));
         let (_, answered) = await_first_reply(self.address, path, PATIENCE, alive)
             .map_err(|error| format!("{}: {error}; its log is {}", self.side.name(), log_path.display()))?;
-        Ok(answered - started)
+        Ok(answered)
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -113,29 +142,134 @@ impl Server {
     /// # Errors
     /// A server that is still there after two minutes.
     pub(crate) fn stop(&mut self, signal: Signal) -> Result<Duration, String> {
-        let Some(mut child) = self.child.take() else {
-            return Ok(Duration::ZERO);
-        };
         let started = Instant::now();
+        self.signal(signal)?;
+        self.reap()?;
+        Ok(started.elapsed())
+    }
+
+    /// Sends `signal` to a server that runs, and does not wait.
+    ///
+    /// # Errors
+    /// A process that cannot be signalled.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), String> {
+        let Some(child) = &self.child else { return Ok(()) };
         let pid = i32::try_from(child.id())
             .ok()
             .and_then(Pid::from_raw)
             .ok_or("an impossible pid")?;
-        kill_process(pid, signal).map_err(|error| format!("kill: {error}"))?;
+        kill_process(pid, signal).map_err(|error| format!("kill: {error}"))
+    }
+
+    /// Waits until the process has gone.
+    ///
+    /// # Errors
+    /// A server that is still there after two minutes.
+    pub(crate) fn reap(&mut self) -> Result<(), String> {
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
+        let started = Instant::now();
         while started.elapsed() < PATIENCE {
             if child.try_wait().map_err(|error| error.to_string())?.is_some() {
-                return Ok(started.elapsed());
+                return Ok(());
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         self.child = Some(child);
-        Err(format!("{} does not end after signal {signal:?}", self.side.name()))
+        Err(format!("{} does not end after its signal", self.side.name()))
     }
 
     /// Bytes on disk below the data directory.
     pub(crate) fn disk_bytes(&self) -> u64 {
         allocated_bytes(&self.directory.join("data"))
     }
+}
+
+/// What one side sends into a contest: a single server, or an ensemble on this machine.
+#[derive(Debug)]
+pub(crate) struct Contestant {
+    pub(crate) side: Side,
+    pub(crate) members: Vec<Server>,
+}
+
+impl Contestant {
+    /// Starts `count` servers with empty data directories; returns when each has answered its first request, the leader
+    /// first in the list.
+    ///
+    /// # Errors
+    /// As [`Server::start_fresh`]; an ensemble without a leader.
+    pub(crate) fn start_fresh(side: Side, programs: &Programs, directory: &Path, count: usize) -> Result<Self, String> {
+        if count == 1 {
+            let members = vec![Server::start_fresh(side, programs, directory)?];
+            return Ok(Self { side, members });
+        }
+        let addresses = free_addresses(3 * count)?;
+        let [clients, quorum, election] = [0, 1, 2].map(|part| &addresses[part * count..(part + 1) * count]);
+        let lines: String = (0..count)
+            .map(|member| {
+                let ports = [quorum[member].port(), election[member].port()];
+                let [quorum, election] = ports;
+                format!(
+                    "server.{}=127.0.0.1:{quorum}:{election};{}\n",
+                    member + 1,
+                    clients[member]
+                )
+            })
+            .collect();
+        let mut members = Vec::new();
+        for (index, client) in clients.iter().enumerate() {
+            let directory = directory.join((index + 1).to_string());
+            let mut server = Server::configure(side, programs, &directory, *client, &lines)?;
+            let number = directory.join("data/myid");
+            fs::write(&number, format!("{}\n", index + 1)).map_err(|error| format!("{}: {error}", number.display()))?;
+            server.spawn()?;
+            members.push(server);
+        }
+        for server in &mut members {
+            server.await_reply(b"/zookeeper")?;
+        }
+        let mut contestant = Self { side, members };
+        let leader = contestant.leader()?;
+        contestant.members.swap(0, leader);
+        Ok(contestant)
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.members.iter().map(|server| server.address).collect()
+    }
+
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.members.iter().filter_map(Server::pid).collect()
+    }
+
+    /// The index of the member that leads, once one does.
+    ///
+    /// # Errors
+    /// No leader for two minutes.
+    pub(crate) fn leader(&self) -> Result<usize, String> {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            if let Some(leader) = self.members.iter().position(|server| leads(server.address)) {
+                return Ok(leader);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(format!("{}: no member says that it leads", self.side.name()))
+    }
+}
+
+/// Whether the server says so, by the four-letter word that every server answers.
+fn leads(address: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"srvr")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| String::from_utf8_lossy(&answer).contains("Mode: leader"))
 }
 
 impl Drop for Server {
@@ -150,14 +284,23 @@ impl Drop for Server {
 
 /// The same for both sides. The limits are off or far away, because every session comes from one address, and 100
 /// sessions with 16 requests each exceed ZooKeeper's default of 1000 outstanding requests.
-fn zoo_cfg(address: SocketAddr, data: &Path, settings: &[String]) -> String {
+fn zoo_cfg(address: SocketAddr, data: &Path, ensemble: &str, settings: &[String]) -> String {
     let mut text = format!(
-        "clientPort={}\nclientPortAddress={}\ndataDir={}\ntickTime=2000\nmaxClientCnxns=0\n\
-         globalOutstandingLimit=100000\nmaxSessionTimeout=600000\nadmin.enableServer=false\n",
-        address.port(),
-        address.ip(),
+        "dataDir={}\ntickTime=2000\nmaxClientCnxns=0\nglobalOutstandingLimit=100000\nmaxSessionTimeout=600000\n\
+         admin.enableServer=false\n",
         data.display()
     );
+    if ensemble.is_empty() {
+        text.push_str(&format!(
+            "clientPort={}\nclientPortAddress={}\n",
+            address.port(),
+            address.ip()
+        ));
+    } else {
+        // ZooKeeper's sample file and documentation say 10 and 5.
+        text.push_str("initLimit=10\nsyncLimit=5\n");
+        text.push_str(ensemble);
+    }
     for setting in settings {
         text.push_str(setting);
         text.push('\n');
@@ -199,9 +342,16 @@ fn command(side: Side, programs: &Programs, configuration: &Path) -> Result<Vec<
     Ok(command)
 }
 
-/// A port that nothing listens on now. Another process could take it before the server does, which then says so.
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+/// Ports that nothing listens on now. Another process could take one before the server does, which then says so.
+fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, String> {
+    let bind = || -> std::io::Result<Vec<SocketAddr>> {
+        // All are held until all are chosen, so that they differ.
+        let listeners: Vec<_> = (0..count)
+            .map(|_| TcpListener::bind("127.0.0.1:0"))
+            .collect::<Result<_, _>>()?;
+        listeners.iter().map(TcpListener::local_addr).collect()
+    };
+    bind().map_err(|error| format!("no free port: {error}"))
 }
 
 fn allocated_bytes(path: &Path) -> u64 {

@@ -63,6 +63,10 @@ pub(crate) enum Set {
     Issue2,
     /// Every row, long: for a release.
     Full,
+    /// Ensembles of three: the rows that issue 3 names.
+    Ensemble,
+    /// Ensembles of three whose leader is killed, or hands over, under paced writes.
+    Failover,
 }
 
 /// What a set measures.
@@ -80,6 +84,10 @@ pub(crate) struct Programme {
     pub(crate) znodes: u32,
     /// Waits for a quiet machine before each turn, and repeats turns that others disturbed.
     pub(crate) quiet: bool,
+    /// Members of each side.
+    pub(crate) servers: usize,
+    /// How often each side's leader is killed, and how often it hands over.
+    pub(crate) failovers: u32,
 }
 
 impl Set {
@@ -148,7 +156,17 @@ impl Set {
                 20,
                 1_000_000,
             ),
+            Set::Ensemble => (
+                &["set:100x16", "set:1000x1", "set:1x1", "get:100x1"],
+                3,
+                4,
+                1_500,
+                12,
+                0,
+            ),
+            Set::Failover => (&[], 0, 0, 0, 0, 0),
         };
+        let ensemble = matches!(self, Set::Ensemble | Set::Failover);
         Programme {
             rows: rows
                 .iter()
@@ -160,6 +178,8 @@ impl Set {
             server_warm_up: Duration::from_secs(server_warm_up_s),
             znodes,
             quiet: false,
+            servers: if ensemble { 3 } else { 1 },
+            failovers: if self == Set::Failover { 5 } else { 0 },
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The tables that a run prints, in Markdown, ready for `benches/README.md`.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::contest::{Measured, RowResult};
+use crate::failover::{Outcome, Stroke};
 use crate::footprint::Footprint;
 use crate::process::Side;
 
@@ -121,6 +123,88 @@ pub(crate) fn footprint_table(znodes: u32, weighed: &[(Side, Footprint)]) -> Str
         text.push('\n');
     }
     text
+}
+
+/// The failovers, one column per side: median and worst of the gaps, sums of the rest.
+pub(crate) fn failover_table(suffered: &[(Side, Vec<Outcome>)]) -> String {
+    let mut text = "| leader |".to_owned();
+    for (side, _) in suffered {
+        let _ = write!(text, " {} |", side.name());
+    }
+    text.push_str("\n|---|");
+    text.push_str(&"--:|".repeat(suffered.len()));
+    text.push('\n');
+    for (stroke, name) in [(Stroke::Kill, "killed"), (Stroke::HandOver, "hands over")] {
+        let of = |outcomes: &[Outcome]| -> Vec<Outcome> {
+            outcomes
+                .iter()
+                .filter(|outcome| outcome.stroke == stroke)
+                .copied()
+                .collect()
+        };
+        type Figure = (&'static str, fn(&[Outcome]) -> String);
+        let figures: [Figure; 9] = [
+            ("times", |outcomes| outcomes.len().to_string()),
+            ("gap in acknowledged writes, ms: median / worst", |outcomes| {
+                middle_and_worst(outcomes, |outcome| outcome.gap)
+            }),
+            ("slowest acknowledged write, ms: median / worst", |outcomes| {
+                middle_and_worst(outcomes, |outcome| outcome.slowest)
+            }),
+            ("connections lost: its own / survivors' sessions", |outcomes| {
+                sums(outcomes, |outcome| (outcome.cut_on_leader, outcome.cut_on_survivors))
+            }),
+            ("writes of unknown outcome: its own / survivors' sessions", |outcomes| {
+                sums(outcomes, |outcome| {
+                    (outcome.unknown_on_leader, outcome.unknown_on_survivors)
+                })
+            }),
+            ("sessions expired / error replies", |outcomes| {
+                sums(outcomes, |outcome| (outcome.expired, outcome.errors))
+            }),
+            ("acknowledged writes", |outcomes| {
+                let sum: u64 = outcomes.iter().map(|outcome| outcome.acknowledged).sum();
+                thousands(sum as f64)
+            }),
+            ("of them lost / writes applied twice", |outcomes| {
+                sums(outcomes, |outcome| (outcome.lost, outcome.doubled))
+            }),
+            ("gaps, ms", |outcomes| {
+                let gaps: Vec<String> = outcomes
+                    .iter()
+                    .map(|outcome| outcome.gap.as_millis().to_string())
+                    .collect();
+                gaps.join(" ")
+            }),
+        ];
+        for (figure, of_side) in figures {
+            let _ = write!(text, "| {name}: {figure} |");
+            for (_, outcomes) in suffered {
+                let _ = write!(text, " {} |", of_side(&of(outcomes)));
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn middle_and_worst(outcomes: &[Outcome], figure: fn(&Outcome) -> Duration) -> String {
+    let mut figures: Vec<f64> = outcomes
+        .iter()
+        .map(|outcome| figure(outcome).as_secs_f64() * 1e3)
+        .collect();
+    figures.sort_by(f64::total_cmp);
+    format!(
+        "{:.0} / {:.0}",
+        middle(&figures),
+        figures.last().copied().unwrap_or(f64::NAN)
+    )
+}
+
+fn sums(outcomes: &[Outcome], figures: fn(&Outcome) -> (u32, u32)) -> String {
+    let add = |(first, second): (u32, u32), (more, and_more): (u32, u32)| (first + more, second + and_more);
+    let (first, second) = outcomes.iter().map(figures).fold((0, 0), add);
+    format!("{first} / {second}")
 }
 
 /// One line per turn, tab separated, for scripts.

@@ -12,6 +12,7 @@ pub(crate) mod op {
     pub(crate) const GET_DATA: i32 = 4;
     pub(crate) const SET_DATA: i32 = 5;
     pub(crate) const GET_CHILDREN: i32 = 8;
+    pub(crate) const SYNC: i32 = 9;
     pub(crate) const MULTI: i32 = 14;
     pub(crate) const CLOSE_SESSION: i32 = -11;
 }
@@ -45,14 +46,25 @@ fn frame(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
 
 /// Appends the handshake that opens a new session.
 pub(crate) fn connect_request(out: &mut Vec<u8>, timeout_ms: i32) {
+    resume_request(out, timeout_ms, 0, (0, &[0; 16]));
+}
+
+/// Appends the handshake that resumes a session, given by its id and password, or opens a new one if the id is 0.
+pub(crate) fn resume_request(out: &mut Vec<u8>, timeout_ms: i32, last_zxid: i64, session: (i64, &[u8])) {
     frame(out, |out| {
         int(out, 0);
-        long(out, 0);
+        long(out, last_zxid);
         int(out, timeout_ms);
-        long(out, 0);
-        buffer(out, &[0; 16]);
+        long(out, session.0);
+        buffer(out, session.1);
         out.push(0);
     });
+}
+
+/// The session's password in a handshake's answer.
+pub(crate) fn granted_password(answer: &[u8]) -> Option<&[u8]> {
+    let length = usize::try_from(i32_at(answer, 16)?).ok()?;
+    answer.get(20..20 + length)
 }
 
 /// The session id that a handshake's answer grants, or nothing if the server refused.
@@ -110,6 +122,11 @@ fn long(out: &mut Vec<u8>, value: i64) {
 pub(crate) fn buffer(out: &mut Vec<u8>, bytes: &[u8]) {
     int(out, bytes.len() as i32);
     out.extend_from_slice(bytes);
+}
+
+/// The long at `offset`, if the bytes reach that far.
+pub(crate) fn i64_at(bytes: &[u8], offset: usize) -> Option<i64> {
+    bytes.get(offset..offset + 8)?.try_into().ok().map(i64::from_be_bytes)
 }
 
 /// The int at `offset`, if the bytes reach that far.
