@@ -175,7 +175,7 @@ pub enum Received {
     Frame(Vec<u8>),
     /// The server closed the connection (an orderly end or a reset: a client cannot rely on either).
     Closed,
-    /// Nothing for [`ANSWER_TIMEOUT`].
+    /// Nothing for [`ANSWER_TIMEOUT`], or what [`Connection::set_patience`] has set.
     Silence,
 }
 
@@ -226,6 +226,15 @@ impl Connection {
             stream,
             buffer: Vec::new(),
         })
+    }
+
+    /// How long [`Connection::receive`] waits before it says [`Received::Silence`]; it can be called again then.
+    #[allow(
+        dead_code,
+        reason = "the fault test waits in small steps; the differential test does not"
+    )]
+    pub fn set_patience(&self, patience: Duration) -> std::io::Result<()> {
+        self.stream.set_read_timeout(Some(patience))
     }
 
     /// Sends a handshake and reads its answer; `None` if the server closed instead of answering.
