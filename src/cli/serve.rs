@@ -5,8 +5,8 @@ use crate::admin::{self, Directories, FourLetterAnswers, Registry, Status};
 use crate::config::{self, Base, Config, Membership, MetricsProvider, Notice, Severity, Sources};
 use crate::server::authentication::DigestAlgorithm;
 use crate::server::{
-    CheckpointSchedule, ContainerSchedule, Failure, Options, RecoveryOptions, SaslUsers, Server, Settings, Syncing,
-    Words,
+    CheckpointSchedule, ContainerSchedule, Failure, Options, Patience, RecoveryOptions, SaslUsers, Server, Settings,
+    Syncing, Words,
 };
 use crate::state_machine::{Rules, ServerId};
 use crate::storage::directory::{Identity, Layout};
@@ -291,6 +291,7 @@ fn options(config: &Config, status: Arc<Status>) -> Options {
             max_per_minute: config.tree.container_max_per_minute,
             max_never_used_ms: config.tree.container_max_never_used_ms.map_or(0, |ms| ms.get().into()),
         },
+        patience: Patience { leaderless_ms: None },
         words: Box::new(move |shared| -> Box<dyn Words> {
             status.attach(shared);
             Box::new(FourLetterAnswers::new(status))

@@ -9,9 +9,11 @@ use hashbrown::HashMap;
 use std::collections::BTreeMap;
 
 /// The deadlines of all open sessions.
-#[derive(Default)]
 pub(super) struct Deadlines {
     now: u64,
+    /// Ticks beyond the timeout. At least one: the touch may have come at the very end of its tick, and no session may lose
+    /// time by the coarseness of ticks.
+    grace: u64,
     sessions: HashMap<SessionId, Deadline, RandomState>,
     queue: BTreeMap<u64, Vec<SessionId>>,
 }
@@ -24,19 +26,28 @@ struct Deadline {
 }
 
 impl Deadline {
-    /// The tick at which the session expires. One more than the timeout: the touch may have come at the very end of its
-    /// tick, and no session may lose time by the coarseness of ticks.
-    fn due(&self) -> u64 {
-        self.last_touch + self.timeout_ticks + 1
+    /// The tick at which the session expires.
+    fn due(&self, grace: u64) -> u64 {
+        self.last_touch + self.timeout_ticks + grace
     }
 }
 
 impl Deadlines {
+    /// No session; each is given `grace_ticks` beyond its timeout, and one more.
+    pub(super) fn new(grace_ticks: u64) -> Deadlines {
+        Deadlines {
+            now: 0,
+            grace: grace_ticks + 1,
+            sessions: HashMap::default(),
+            queue: BTreeMap::new(),
+        }
+    }
+
     pub(super) fn open(&mut self, session: SessionId, timeout_ticks: u64) {
         let deadline = Deadline {
             timeout_ticks,
             last_touch: self.now,
-            queued_at: self.now + timeout_ticks + 1,
+            queued_at: self.now + timeout_ticks + self.grace,
         };
         self.queue.entry(deadline.queued_at).or_default().push(session);
         self.sessions.insert(session, deadline);
@@ -54,10 +65,16 @@ impl Deadlines {
 
     /// The ticks that each session has left, in no order.
     pub(super) fn remaining(&self) -> impl Iterator<Item = (SessionId, u64)> {
-        let now = self.now;
+        let (now, grace) = (self.now, self.grace);
         self.sessions
             .iter()
-            .map(move |(id, deadline)| (*id, deadline.due().saturating_sub(now)))
+            .map(move |(id, deadline)| (*id, deadline.due(grace).saturating_sub(now)))
+    }
+
+    /// No session is open any more.
+    pub(super) fn clear(&mut self) {
+        self.sessions.clear();
+        self.queue.clear();
     }
 
     /// Gives every session its full timeout again.
@@ -82,11 +99,11 @@ impl Deadlines {
                 else {
                     continue;
                 };
-                if deadline.due() <= self.now {
+                if deadline.due(self.grace) <= self.now {
                     expired.push(session);
-                    deadline.queued_at = self.now + deadline.timeout_ticks + 1;
+                    deadline.queued_at = self.now + deadline.timeout_ticks + self.grace;
                 } else {
-                    deadline.queued_at = deadline.due();
+                    deadline.queued_at = deadline.due(self.grace);
                 }
                 self.queue.entry(deadline.queued_at).or_default().push(session);
             }
@@ -109,14 +126,14 @@ mod tests {
 
     #[test]
     fn a_silent_session_expires_after_its_timeout_and_not_before() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         deadlines.open(SESSION, 10);
         assert_eq!(ticks_until_expiry(&mut deadlines), 11);
     }
 
     #[test]
     fn a_touch_gives_the_full_timeout_again() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         deadlines.open(SESSION, 10);
         for _ in 0..9 {
             assert!(deadlines.tick().is_empty());
@@ -127,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_new_leader_gives_everybody_the_full_timeout_again() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         deadlines.open(SESSION, 10);
         for _ in 0..9 {
             deadlines.tick();
@@ -138,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_resumed_session_counts_by_its_new_timeout_alone() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         deadlines.open(SESSION, 3);
         deadlines.open(SESSION, 20);
         assert_eq!(ticks_until_expiry(&mut deadlines), 21);
@@ -148,7 +165,7 @@ mod tests {
 
     #[test]
     fn an_expiry_is_told_again_until_the_session_is_closed() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         deadlines.open(SESSION, 5);
         assert_eq!(ticks_until_expiry(&mut deadlines), 6);
         assert_eq!(ticks_until_expiry(&mut deadlines), 6);

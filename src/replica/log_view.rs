@@ -1,12 +1,14 @@
 //! The raft log as raft-rs wants to see it: in memory, from the last compaction on.
 //!
 //! raft reads entries that are not on disk yet, and followers that lag are served from here, so the entries stay until
-//! the tree has made them durable ([`LogView::compact`]). Their payloads are shared `Bytes`, the same as on their way to
-//! the disk.
+//! the tree has made them durable and nobody needs them, or too many would stay ([`LogView::compact`]). Their payloads are
+//! shared `Bytes`, the same as on their way to the disk.
 
+use super::{MembersAt, Registry, SnapshotPoint};
 use protobuf::Message as _;
 use raft::prelude::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 /// What the disk held when the server started.
@@ -18,8 +20,10 @@ pub struct Recovered {
     pub entries: Vec<Entry>,
     /// Term, vote and commit index.
     pub hard_state: HardState,
-    /// Members, where the tree knows them; a fresh directory does not.
-    pub membership: Option<ConfState>,
+    /// The members as of the last entry that the tree has applied; none for one that does not know its ensemble.
+    pub conf_state: ConfState,
+    /// Whose promises count, as of then.
+    pub registry: Registry,
     /// Index of the last entry that the tree has applied.
     pub applied_index: u64,
 }
@@ -29,12 +33,17 @@ pub(super) struct LogView {
     entries: VecDeque<Entry>,
     truncated: (u64, u64),
     hard_state: HardState,
-    membership: ConfState,
+    /// As of the start, and after that as of the last change that was handed out: raft itself reads it at its start only.
+    conf_state: ConfState,
     size_bytes: usize,
+    /// What a follower that lags too far can be given.
+    snapshot: Option<SnapshotPoint>,
+    /// raft has asked for one that there is not.
+    wanted: Cell<bool>,
 }
 
 impl LogView {
-    pub(super) fn new(recovered: Recovered, bootstrap: ConfState) -> LogView {
+    pub(super) fn new(recovered: Recovered) -> LogView {
         let mut hard_state = recovered.hard_state;
         // What the tree has applied was committed, even if the commit index on disk is older: it is written lazily.
         hard_state.commit = hard_state.commit.max(recovered.applied_index);
@@ -43,8 +52,10 @@ impl LogView {
             entries: recovered.entries.into(),
             truncated: recovered.truncated,
             hard_state,
-            membership: recovered.membership.unwrap_or(bootstrap),
+            conf_state: recovered.conf_state,
             size_bytes,
+            snapshot: None,
+            wanted: Cell::new(false),
         }
     }
 
@@ -70,13 +81,51 @@ impl LogView {
         self.entries.extend(entries.iter().cloned());
     }
 
-    /// Drops entries up to `index`.
-    pub(super) fn compact(&mut self, index: u64) {
-        while let Some(entry) = self.entries.front().filter(|entry| entry.index <= index) {
+    /// Drops entries up to `needed`, and up to `most` as long as more than `budget` bytes stay.
+    pub(super) fn compact(&mut self, needed: u64, most: u64, budget: usize) {
+        while let Some(entry) = self.entries.front() {
+            let over = entry.index <= most && self.size_bytes > budget;
+            if entry.index > needed && !over {
+                return;
+            }
             self.truncated = (entry.index, entry.term);
             self.size_bytes -= entry_bytes(entry);
             self.entries.pop_front();
         }
+    }
+
+    /// The first index that is still here.
+    pub(super) fn first(&self) -> u64 {
+        self.truncated.0 + 1
+    }
+
+    /// A snapshot was made that may be sent.
+    pub(super) fn offer_snapshot(&mut self, point: SnapshotPoint) {
+        self.snapshot = Some(point);
+    }
+
+    /// It is gone again.
+    pub(super) fn withdraw_snapshot(&mut self) {
+        self.snapshot = None;
+    }
+
+    /// Whether raft has asked for a snapshot in vain since the last call.
+    pub(super) fn is_snapshot_wanted(&self) -> bool {
+        self.wanted.take()
+    }
+
+    /// Begins anew behind a snapshot.
+    pub(super) fn restore(&mut self, point: &SnapshotPoint) {
+        self.entries.clear();
+        self.size_bytes = 0;
+        self.truncated = (point.members.index, point.term);
+        self.conf_state = point.members.conf_state.clone();
+        self.snapshot = None;
+    }
+
+    /// The members have changed.
+    pub(super) fn set_conf_state(&mut self, conf_state: ConfState) {
+        self.conf_state = conf_state;
     }
 
     pub(super) fn size_bytes(&self) -> usize {
@@ -100,7 +149,7 @@ impl Storage for LogView {
     fn initial_state(&self) -> raft::Result<RaftState> {
         Ok(RaftState {
             hard_state: self.hard_state.clone(),
-            conf_state: self.membership.clone(),
+            conf_state: self.conf_state.clone(),
         })
     }
 
@@ -148,8 +197,25 @@ impl Storage for LogView {
         Ok(self.next_index() - 1)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // Only a follower that the log no longer reaches is sent one, and a single voter has no followers.
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        // Behind it the log must go on without a gap, and the receiver must find himself in it.
+        let fits = |point: &&SnapshotPoint| {
+            let MembersAt { index, conf_state, .. } = &point.members;
+            *index >= request_index.max(self.truncated.0)
+                && (conf_state.voters.contains(&to) || conf_state.learners.contains(&to))
+        };
+        let Some(point) = self.snapshot.as_ref().filter(fits) else {
+            self.wanted.set(true);
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        };
+        let mut snapshot = Snapshot {
+            data: point.members.registry.to_bytes(),
+            ..Snapshot::default()
+        };
+        let metadata = snapshot.mut_metadata();
+        metadata.index = point.members.index;
+        metadata.term = point.term;
+        metadata.set_conf_state(point.members.conf_state.clone());
+        Ok(snapshot)
     }
 }

@@ -1,18 +1,21 @@
-//! One member of an ensemble without IO: raft-rs node, proposals, read barriers, session deadlines counted in ticks.
+//! One member of an ensemble without IO: raft-rs node, proposals, forwarding, read barriers, session deadlines in ticks.
 //!
 //! ```text
 //!   submit(commands) ┐                         ┌ append: entries and hard state, for the log
-//!   barrier(token)   │                         │ send: messages for peers, now
-//!   step(message)    ├──▶ Replica ── poll ──▶ Work ┤ send_after_append: messages that are promises
-//!   persisted(n)     │                         │ apply: committed entries, in order
-//!   applied(index)   │                         │ barriers: tokens, and the index that they wait for
-//!   tick()           ┘                         └ role: when it changed
+//!   barrier(token)   │                         │ send: messages for peers
+//!   step(peer, …)    ├──▶ Replica ── poll ──▶ Work ┤ apply: committed entries, in order
+//!   persisted(n)     │                         │ barriers: tokens, and the index that they wait for
+//!   applied(index)   │                         │ snapshots to be made, sent and installed
+//!   tick()           ┘                         └ standing: role, term and leader, when they changed
 //! ```
 //!
 //! Invariants:
 //! - Nothing that is a promise (a vote, the acknowledgement of an append) is handed out before the write that it promises
 //!   was reported by [`Replica::persisted`].
+//! - Promises of a peer that has lost its memory are not counted: its incarnation is not the registered one.
 //! - Only committed entries that are on this member's own disk are handed out to be applied, each once, in order.
+//! - A submitted command is applied exactly once, whoever leads meanwhile, unless this member has to jump over part of the
+//!   log by a snapshot ([`Work::restore`]): then what was submitted is forgotten.
 //! - Session deadlines count only on the leader, only in ticks, and start in full when leadership begins: so neither an
 //!   election nor a pause expires a session that gave a sign of life.
 //!
@@ -20,26 +23,43 @@
 //!
 //! Left out on purpose: clocks (a tick is a call, the wall time an argument), sockets, files, and what commands mean.
 
+mod barriers;
 mod deadlines;
+mod letters;
 mod log_view;
+mod members;
+mod outbox;
+mod peer;
+mod queue;
+mod registry;
+mod touches;
+mod work;
 
 use crate::proto::{OpCode, SessionId, Xid};
 use crate::state_machine::{Batch, Command, Origin, Rules, ServerId, Stamp};
+use barriers::Barriers;
 use bytes::Bytes;
 use deadlines::Deadlines;
 use log_view::LogView;
-use raft::prelude::{ConfState, Entry, HardState, Message};
+use outbox::{Forwarded, Outbox};
+
+use queue::Queue;
+use raft::prelude::{Message, MessageType};
 use raft::{RawNode, ReadOnlyOption, StateRole};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use touches::Touches;
 
 pub use log_view::Recovered;
+pub use peer::{Peer, PeerMessage};
+pub use registry::Registry;
+pub use work::{Append, MembersAt, PassedBarriers, ReplicaOptions, Role, SnapshotPoint, Standing, Work};
 
 /// Commands in one entry at most: bounds how long the applier holds the state for one entry.
 const BATCH_COMMANDS: usize = 512;
 /// Bytes in one entry at most, unless one command alone is larger.
 const BATCH_BYTES: usize = 256 << 10;
-/// Bytes that are proposed and not yet committed at most; more waits in `submitted`, whose length the connections' own
-/// bounds limit.
+/// Bytes that are proposed and not yet committed at most; more waits in the leader's queue, whose length the connections'
+/// own bounds limit.
 const UNCOMMITTED_BYTES: u64 = 64 << 20;
 /// Bytes of committed entries handed out by one poll at most; the rest comes with the next one.
 const APPLY_BYTES: u64 = 8 << 20;
@@ -47,130 +67,78 @@ const APPLY_BYTES: u64 = 8 << 20;
 const MESSAGE_BYTES: u64 = 1 << 20;
 /// Messages on their way to one follower at most: bounds what a slow one makes us hold.
 const INFLIGHT_MESSAGES: usize = 64;
-/// A read barrier that was not answered for so many ticks is asked again: raft drops those that come before the leader
-/// has committed anything in its term.
-const BARRIER_RETRY_TICKS: u64 = 2;
 
-/// Length of a tick, ms: the replica's only unit of time. raft's heartbeat goes out every second one.
+/// Length of a tick, ms: the replica's only unit of time.
 pub const TICK_MS: u64 = 50;
+/// Index and term of the entry that a founded log begins behind.
+pub const FOUNDING: (u64, u64) = (1, 1);
+/// While snapshots are on their way, so many times the budget of entries is kept: a receiver must find the log where its
+/// snapshot ends, or it would need another one, for ever.
+const TRANSFER_FACTOR: usize = 8;
+/// In an ensemble, a session is given so many ticks more: its signs of life may be on their way from another member.
+const DEADLINE_GRACE_TICKS: u64 = 6;
 /// Ticks between heartbeats.
 const HEARTBEAT_TICKS: usize = 2;
-/// Ticks without a heartbeat after which a follower stands for election.
-const ELECTION_TICKS: usize = 20;
-
-/// How a replica is set up.
-#[derive(Clone, Debug)]
-pub struct ReplicaOptions {
-    /// This member.
-    pub server: ServerId,
-    /// The members of a fresh ensemble; a log that is not fresh knows them itself.
-    pub voters: Vec<ServerId>,
-    /// What the leader stamps on its entries.
-    pub rules: Rules,
-    /// Election timeout of this member in ticks beyond [`ELECTION_TICKS`]: differs between members, so that they do not
-    /// stand at the same moment. Chance comes in as an argument.
-    pub election_jitter_ticks: usize,
-}
-
-/// Entries and hard state that belong on disk together.
-#[derive(Debug)]
-pub struct Append {
-    /// Number to report to [`Replica::persisted`]; a later one implies the earlier.
-    pub number: u64,
-    /// May begin at or below the last index: then everything from there on is replaced.
-    pub entries: Vec<Entry>,
-    /// `None`: unchanged.
-    pub hard_state: Option<HardState>,
-    /// Whether it must be on disk before it is reported; otherwise it may be written with a later one.
-    pub must_sync: bool,
-}
-
-/// What this member is in its ensemble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Orders the commands.
-    Leader,
-    /// Follows one.
-    Follower,
-    /// Neither, for now.
-    Looking,
-}
-
-/// Read barriers that may be passed once `index` is applied.
-#[derive(Debug, PartialEq, Eq)]
-pub struct PassedBarriers {
-    /// The index to wait for.
-    pub index: u64,
-    /// As given to [`Replica::barrier`].
-    pub tokens: Vec<u64>,
-}
-
-/// What is to be done, in any order between the fields.
-#[derive(Debug, Default)]
-pub struct Work {
-    /// For the log.
-    pub append: Option<Append>,
-    /// For the peers, at once.
-    pub send: Vec<Message>,
-    /// For the applier, in order.
-    pub apply: Vec<Entry>,
-    /// For the applier, once it has come so far.
-    pub barriers: Vec<PassedBarriers>,
-    /// The new role, if it has changed.
-    pub role: Option<Role>,
-}
+/// An election that a sign of the leader's death has called begins so many ticks after it for the first server, and one
+/// more for each further one: so that they do not stand at the same moment.
+const HASTENED_TICKS: usize = 1;
+/// Members that are given different moments to stand for election: more of them share some.
+const ELECTION_SLOTS: usize = 5;
 
 /// The replica cannot go on; the server must stop.
 #[derive(Debug, thiserror::Error)]
-#[error("raft refuses: {0}")]
-pub struct ReplicaError(#[from] raft::Error);
+pub enum ReplicaError {
+    /// raft-rs has given up.
+    #[error("raft refuses: {0}")]
+    Raft(#[from] raft::Error),
+    /// A change of members in the log cannot be read.
+    #[error(
+        "log entry {0} changes the ensemble's members in a way that this version cannot read. Start the version that wrote \
+         it."
+    )]
+    Change(u64),
+}
 
 /// One member.
 pub struct Replica {
     raft: RawNode<LogView>,
     options: ReplicaOptions,
-    submitted: VecDeque<Command>,
+    outbox: Outbox,
+    queue: Queue,
+    touches: Touches,
     /// Promises, by the append that must be on disk before they may leave.
     promises: VecDeque<(u64, Vec<Message>)>,
+    /// Messages that are no promises and not raft's.
+    letters: Vec<(ServerId, PeerMessage)>,
     persisted: u64,
     deadlines: Deadlines,
     barriers: Barriers,
-    role: Role,
+    registry: Registry,
+    standing: Standing,
+    /// Which life of each peer this server is linked with.
+    contacts: BTreeMap<ServerId, u64>,
+    /// To whom snapshots are on their way.
+    transfers: BTreeSet<ServerId>,
     tick: u64,
-}
-
-/// Read barriers, before and after raft was asked. One question at a time serves all that wait.
-#[derive(Default)]
-struct Barriers {
-    waiting: Vec<u64>,
-    asked: VecDeque<AskedBarriers>,
-    next_question: u64,
-}
-
-struct AskedBarriers {
-    question: u64,
-    tick: u64,
-    tokens: Vec<u64>,
 }
 
 impl Replica {
-    /// A member that goes on from what its disk holds.
+    /// A member that goes on from what its disk holds. One that knows of no members waits to be given a snapshot.
     pub fn new(options: ReplicaOptions, recovered: Recovered, logger: &slog::Logger) -> Result<Replica, ReplicaError> {
-        let voters = options.voters.iter().map(|server| server.0).collect();
         let applied = recovered.applied_index;
-        let log = LogView::new(
-            recovered,
-            ConfState {
-                voters,
-                ..ConfState::default()
-            },
-        );
+        let alone = recovered.conf_state.voters == [options.server.0];
+        let registry = recovered.registry.clone();
+        let log = LogView::new(recovered);
+        let slot = options.election_slot % ELECTION_SLOTS;
+        let election_ticks = options.election_ticks.max(2 * HEARTBEAT_TICKS + 1);
+        // The timeout of the last slot is 1.8 times that of the first.
+        let waits = election_ticks + slot * (election_ticks / ELECTION_SLOTS).max(1);
         let config = raft::Config {
             id: options.server.0,
-            election_tick: ELECTION_TICKS,
+            election_tick: election_ticks,
             heartbeat_tick: HEARTBEAT_TICKS,
-            min_election_tick: ELECTION_TICKS + options.election_jitter_ticks,
-            max_election_tick: ELECTION_TICKS + options.election_jitter_ticks + 1,
+            min_election_tick: waits,
+            max_election_tick: waits + 1,
             applied,
             max_size_per_msg: MESSAGE_BYTES,
             max_inflight_msgs: INFLIGHT_MESSAGES,
@@ -183,35 +151,92 @@ impl Replica {
             ..raft::Config::default()
         };
         let mut raft = RawNode::new(&config, log, logger)?;
-        if options.voters == [options.server] {
+        if alone {
             // Nobody else could win: waiting out an election timeout would only delay the start.
             raft.campaign()?;
         }
         Ok(Replica {
             raft,
-            options,
-            submitted: VecDeque::new(),
+            outbox: Outbox::new(options.stream),
+            queue: Queue::default(),
+            touches: Touches::default(),
             promises: VecDeque::new(),
+            letters: Vec::new(),
             persisted: 0,
-            deadlines: Deadlines::default(),
-            barriers: Barriers::default(),
-            role: Role::Looking,
+            deadlines: Deadlines::new(if options.log_budget_bytes == 0 {
+                0
+            } else {
+                DEADLINE_GRACE_TICKS
+            }),
+            barriers: Barriers::new(options.server, options.stream),
+            registry,
+            standing: Standing::default(),
+            contacts: BTreeMap::new(),
+            transfers: BTreeSet::new(),
             tick: 0,
+            options,
         })
     }
 
-    /// Commands to be put into the log, in this order. They wait here until this member leads.
+    /// Commands of this server's sessions, to be put into the log in this order. They wait here as long as nobody leads.
     pub fn submit(&mut self, commands: impl IntoIterator<Item = Command>) {
-        self.submitted.extend(commands);
+        self.outbox.extend(commands);
     }
 
     /// Asks when a read that arrives now may be answered: `token` comes back in [`Work::barriers`].
     pub fn barrier(&mut self, token: u64) {
-        self.barriers.waiting.push(token);
+        self.barriers.add(token);
     }
 
     /// A message from a peer.
-    pub fn step(&mut self, message: Message) -> Result<(), ReplicaError> {
+    pub fn step(&mut self, from: Peer, message: PeerMessage) -> Result<(), ReplicaError> {
+        match message {
+            PeerMessage::Raft {
+                to_incarnation,
+                message,
+            } => self.step_raft(from, to_incarnation, message)?,
+            PeerMessage::Forward {
+                term,
+                stream,
+                first,
+                commands,
+            } => {
+                if self.is_leader() && term == self.standing.term {
+                    let forwarded = Forwarded {
+                        stream,
+                        first,
+                        commands,
+                    };
+                    if let Some(next) = self.queue.take(from.server, forwarded) {
+                        self.letters
+                            .push((from.server, PeerMessage::Taken { term, stream, next }));
+                    }
+                }
+            }
+            PeerMessage::Taken { term, stream, next } => self.outbox.taken(stream, term, next, self.tick),
+            PeerMessage::Touches { number, sessions } => {
+                if self.is_leader() {
+                    self.touch_here(&sessions);
+                    self.letters.push((from.server, PeerMessage::Touched { number }));
+                }
+            }
+            PeerMessage::Touched { number } => self.touches.confirmed(number),
+            // For the server, which has the state and the directory.
+            PeerMessage::Digest { .. } | PeerMessage::Founded { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn step_raft(&mut self, from: Peer, to_incarnation: u64, message: Message) -> Result<(), ReplicaError> {
+        // Proposals come as commands: those that raft forwards itself could be repeated.
+        if message.get_msg_type() == MessageType::MsgPropose {
+            return Ok(());
+        }
+        let meant_for_us = to_incarnation == 0 || to_incarnation == self.options.incarnation;
+        let counts = !letters::is_promise(message.get_msg_type()) || self.registry.counts(from);
+        if !meant_for_us || !counts || message.from != from.server.0 {
+            return Ok(());
+        }
         match self.raft.step(message) {
             // A message of a peer that was removed, or for a follower's proposal: nothing that this member could do.
             Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => Ok(()),
@@ -230,14 +255,29 @@ impl Replica {
         self.raft.on_persist_ready(number);
     }
 
-    /// All entries up to `index` are applied.
-    pub fn applied(&mut self, index: u64) {
+    /// All entries up to `index`, whose term this is, are applied; `own` of the commands submitted here among them.
+    pub fn applied(&mut self, index: u64, term: u64, own: usize) {
+        self.outbox.applied(own, term);
         self.raft.advance_apply_to(index);
     }
 
-    /// Entries up to `index` are durable in the tree: memory need not hold them for this member any longer.
-    pub fn compact(&mut self, index: u64) {
-        self.raft.mut_store().compact(index);
+    /// Entries up to `index` are durable in the tree: memory need not hold them for this member any longer. Gives the
+    /// first index that is still needed by somebody; the log on disk may be cut below it.
+    pub fn compact(&mut self, index: u64) -> u64 {
+        let needed = if self.options.log_budget_bytes == 0 {
+            index
+        } else if self.is_leader() {
+            let others = self.raft.raft.prs().iter();
+            let matched = others.map(|(_, progress)| progress.matched).min();
+            matched.unwrap_or(index).min(index)
+        } else {
+            // Whoever may lead tomorrow keeps what others may need then.
+            0
+        };
+        let factor = if self.transfers.is_empty() { 1 } else { TRANSFER_FACTOR };
+        let budget = self.options.log_budget_bytes.saturating_mul(factor);
+        self.raft.mut_store().compact(needed, index, budget);
+        self.raft.store().first()
     }
 
     /// Length of the log in memory, bytes.
@@ -251,22 +291,15 @@ impl Replica {
         self.raft.tick();
         let server = self.options.server;
         let expired = self.deadlines.tick();
-        if self.role == Role::Leader {
-            self.submitted.extend(
-                expired
-                    .into_iter()
-                    .map(|session| internal(server, session, OpCode::CloseSession, Bytes::new())),
-            );
-        }
-        while self
-            .barriers
-            .asked
-            .front()
-            .is_some_and(|asked| asked.tick + BARRIER_RETRY_TICKS <= self.tick)
+        if self.is_leader() {
+            let closing = expired
+                .into_iter()
+                .map(|session| internal(server, session, OpCode::CloseSession, Bytes::new()));
+            self.queue.commands.extend(closing);
+        } else if let Some(leader) = self.standing.leader
+            && let Some((number, sessions)) = self.touches.message()
         {
-            if let Some(asked) = self.barriers.asked.pop_front() {
-                self.barriers.waiting.extend(asked.tokens);
-            }
+            self.letters.push((leader, PeerMessage::Touches { number, sessions }));
         }
     }
 
@@ -285,63 +318,142 @@ impl Replica {
         self.deadlines.close(session);
     }
 
-    /// Signs of life of these sessions have arrived since the last tick.
+    /// The state was replaced by a snapshot's: its sessions are reported anew.
+    pub fn sessions_replaced(&mut self) {
+        self.deadlines.clear();
+    }
+
+    /// Signs of life of these sessions have arrived here since the last tick.
     pub fn touch(&mut self, sessions: &[SessionId]) {
+        if self.is_leader() {
+            self.touch_here(sessions);
+        } else {
+            self.touches.add(sessions);
+        }
+    }
+
+    fn touch_here(&mut self, sessions: &[SessionId]) {
         for session in sessions {
             self.deadlines.touch(*session);
         }
     }
 
-    /// The term that this member is in.
-    pub fn term(&self) -> u64 {
-        self.raft.raft.term
+    /// What this member is, and whom it follows.
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Whether this member leads.
     pub fn is_leader(&self) -> bool {
-        self.role == Role::Leader
+        self.standing.role == Role::Leader
+    }
+
+    /// How many commands of this server's sessions are not applied yet.
+    pub fn submitted(&self) -> usize {
+        self.outbox.len()
     }
 
     /// Puts commands of the leader itself into the log, if this member leads.
     pub fn submit_internal(&mut self, op: OpCode, bodies: impl IntoIterator<Item = Bytes>) {
         let server = self.options.server;
-        if self.role == Role::Leader {
-            let commands: Vec<_> = bodies
-                .into_iter()
-                .map(|body| internal(server, SessionId(0), op, body))
-                .collect();
-            self.submitted.extend(commands);
+        if self.is_leader() {
+            let commands = bodies.into_iter().map(|body| internal(server, SessionId(0), op, body));
+            self.queue.commands.extend(commands);
         }
+    }
+
+    /// What the leader stamps on its entries from now on.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.options.rules = rules;
+    }
+
+    /// This server is linked with a peer.
+    pub fn linked(&mut self, peer: Peer) {
+        self.contacts.insert(peer.server, peer.incarnation);
+    }
+
+    /// The link to a peer has broken.
+    pub fn unlinked(&mut self, server: ServerId) {
+        self.contacts.remove(&server);
+        self.raft.report_unreachable(server.0);
+    }
+
+    /// A peer's host says that nobody is there: if it led, an election need not wait for its timeout.
+    pub fn is_gone(&mut self, server: ServerId) {
+        if self.standing.leader == Some(server) && !self.is_leader() {
+            let raft = &mut self.raft.raft;
+            let timeout = raft.randomized_election_timeout();
+            let wait = HASTENED_TICKS + self.options.election_slot % ELECTION_SLOTS;
+            raft.election_elapsed = raft.election_elapsed.max(timeout.saturating_sub(wait));
+            // Whoever stands first is not to be refused because of a leader that was heard of a moment ago.
+            raft.election_elapsed = raft.election_elapsed.max(self.options.election_ticks);
+        }
+    }
+
+    /// Which life of each peer this server is linked with.
+    pub fn contacts(&self) -> &BTreeMap<ServerId, u64> {
+        &self.contacts
     }
 
     /// What is to be done now; `None` if nothing is. Call it after every input, until it gives `None`.
     pub fn poll(&mut self, now_ms: i64) -> Result<Option<Work>, ReplicaError> {
-        if self.role == Role::Leader {
-            self.propose(now_ms)?;
-            self.ask_barriers();
-        }
-        let mut work = Work {
-            send: self.kept_promises(),
-            ..Work::default()
-        };
+        self.hand_on();
+        self.propose(now_ms)?;
+        self.ask_barriers();
+        let mut work = Work::default();
+        self.keep_promises(&mut work);
+        work.send.append(&mut self.letters);
         if self.raft.has_ready() {
-            self.take_ready(&mut work);
-        } else if work.send.is_empty() {
+            self.take_ready(&mut work)?;
+        } else if work.send.is_empty() && work.send_snapshots.is_empty() {
             return Ok(None);
         }
+        self.transfers.extend(work.send_snapshots.iter().map(|(to, _)| *to));
+        work.make_snapshot = self.raft.store().is_snapshot_wanted();
         Ok(Some(work))
     }
 
+    /// What our sessions have submitted goes to the leader, once that is sure to happen only once.
+    fn hand_on(&mut self) {
+        if self.outbox.term() != self.raft.raft.term {
+            return;
+        }
+        if self.is_leader() {
+            self.queue.commands.extend(self.outbox.hand_on().cloned());
+        } else if let Some(leader) = self.standing.leader {
+            let term = self.outbox.term();
+            while let Some(Forwarded {
+                stream,
+                first,
+                commands,
+            }) = self.outbox.forward(self.tick)
+            {
+                let forward = PeerMessage::Forward {
+                    term,
+                    stream,
+                    first,
+                    commands,
+                };
+                self.letters.push((leader, forward));
+            }
+        }
+    }
+
     fn propose(&mut self, now_ms: i64) -> Result<(), ReplicaError> {
+        // What is queued was taken as the leader of one term. It must not get into another one, nor be passed on by raft.
+        let leads = self.raft.raft.state == StateRole::Leader && self.raft.raft.term == self.standing.term;
+        if !leads || !self.is_leader() {
+            return Ok(());
+        }
         let stamp = Stamp {
             time_ms: now_ms,
             rules: self.options.rules,
         };
-        while !self.submitted.is_empty() {
-            let commands = next_batch(self.submitted.make_contiguous());
-            let entry = Batch::encode(stamp, &self.submitted.as_slices().0[..commands]);
+        while !self.queue.commands.is_empty() {
+            let commands = next_batch(self.queue.commands.make_contiguous());
+            let entry = Batch::encode(stamp, &self.queue.commands.as_slices().0[..commands]);
             match self.raft.propose(Vec::new(), entry.into()) {
-                Ok(()) => drop(self.submitted.drain(..commands)),
+                Ok(()) => drop(self.queue.commands.drain(..commands)),
                 // Too much is uncommitted, or leadership is on its way elsewhere: they stay in line.
                 Err(raft::Error::ProposalDropped) => break,
                 Err(error) => return Err(error.into()),
@@ -351,41 +463,22 @@ impl Replica {
     }
 
     fn ask_barriers(&mut self) {
-        if self.barriers.waiting.is_empty() {
+        if self.standing.leader.is_none() {
             return;
         }
-        let question = self.barriers.next_question;
-        self.barriers.next_question += 1;
-        self.raft.read_index(question.to_be_bytes().to_vec());
-        let tokens = std::mem::take(&mut self.barriers.waiting);
-        self.barriers.asked.push_back(AskedBarriers {
-            question,
-            tick: self.tick,
-            tokens,
-        });
-    }
-
-    /// Promises whose append is on disk by now.
-    fn kept_promises(&mut self) -> Vec<Message> {
-        let mut messages = Vec::new();
-        while self
-            .promises
-            .front()
-            .is_some_and(|(number, _)| *number <= self.persisted)
-        {
-            if let Some((_, promises)) = self.promises.pop_front() {
-                messages.extend(promises);
-            }
+        for question in self.barriers.ask_again(self.tick) {
+            self.raft.read_index(question);
         }
-        messages
+        if self.barriers.are_waiting() {
+            self.raft.read_index(self.barriers.ask(self.tick));
+        }
     }
 
-    fn take_ready(&mut self, work: &mut Work) {
+    fn take_ready(&mut self, work: &mut Work) -> Result<(), ReplicaError> {
         let mut ready = self.raft.ready();
-        if let Some(state) = ready.ss() {
-            work.role = self.change_role(state.raft_state);
-        }
-        work.send.extend(ready.take_messages());
+        work.standing = self.note_standing();
+        let messages = ready.take_messages();
+        self.address(messages, work);
         let promises = ready.take_persisted_messages();
         if !promises.is_empty() {
             self.promises.push_back((ready.number(), promises));
@@ -395,7 +488,11 @@ impl Replica {
                 work.barriers.push(passed);
             }
         }
+        if !ready.snapshot().is_empty() {
+            work.restore = Some(self.restore(&ready));
+        }
         work.apply = ready.take_committed_entries();
+        self.change_conf(work)?;
         let entries = ready.take_entries();
         let hard_state = ready.hs().cloned();
         self.raft.mut_store().append(&entries, hard_state.as_ref());
@@ -406,35 +503,34 @@ impl Replica {
             must_sync: ready.must_sync(),
         });
         self.raft.advance_append_async(ready);
+        Ok(())
     }
 
-    fn change_role(&mut self, state: StateRole) -> Option<Role> {
-        let role = match state {
-            StateRole::Leader => Role::Leader,
-            StateRole::Follower => Role::Follower,
-            StateRole::Candidate | StateRole::PreCandidate => Role::Looking,
+    fn note_standing(&mut self) -> Option<Standing> {
+        let raft = &self.raft.raft;
+        let standing = Standing {
+            role: match raft.state {
+                StateRole::Leader => Role::Leader,
+                StateRole::Follower => Role::Follower,
+                StateRole::Candidate | StateRole::PreCandidate => Role::Looking,
+            },
+            term: raft.term,
+            leader: (raft.leader_id != raft::INVALID_ID).then_some(ServerId(raft.leader_id)),
         };
-        if role == self.role {
+        if standing == self.standing {
             return None;
         }
-        self.role = role;
-        if role == Role::Leader {
+        let began = standing.role == Role::Leader
+            && (self.standing.role != Role::Leader || self.standing.term != standing.term);
+        if began {
             self.deadlines.restart();
+            self.touches.clear();
         }
-        Some(role)
-    }
-}
-
-impl Barriers {
-    /// The tokens that an answer is for. Answers may come out of order, and for questions that were asked again.
-    fn passed(&mut self, question: &[u8], index: u64) -> Option<PassedBarriers> {
-        let question = u64::from_be_bytes(question.try_into().ok()?);
-        let position = self.asked.iter().position(|asked| asked.question == question)?;
-        let asked = self.asked.remove(position)?;
-        Some(PassedBarriers {
-            index,
-            tokens: asked.tokens,
-        })
+        if began || self.standing.role == Role::Leader {
+            self.queue.reset();
+        }
+        self.standing = standing;
+        Some(standing)
     }
 }
 

@@ -1,14 +1,43 @@
 use super::*;
+use raft::prelude::{ConfState, Entry, EntryType, HardState};
+
+fn logger() -> slog::Logger {
+    slog::Logger::root(slog::Discard, slog::o!())
+}
+
+fn options(server: u64) -> ReplicaOptions {
+    ReplicaOptions {
+        server: ServerId(server),
+        incarnation: server * 11,
+        stream: 1,
+        rules: Rules::default(),
+        election_ticks: 10,
+        election_slot: usize::try_from(server).unwrap(),
+        log_budget_bytes: 1 << 20,
+    }
+}
+
+fn members(servers: &[u64]) -> (ConfState, Registry) {
+    let conf_state = ConfState {
+        voters: servers.to_vec(),
+        ..ConfState::default()
+    };
+    let registry = Registry::new(servers.iter().map(|server| (ServerId(*server), server * 11)));
+    (conf_state, registry)
+}
 
 fn single() -> Replica {
-    let options = ReplicaOptions {
-        server: ServerId(1),
-        voters: vec![ServerId(1)],
-        rules: Rules::default(),
-        election_jitter_ticks: 0,
+    let (conf_state, registry) = members(&[1]);
+    let recovered = Recovered {
+        conf_state,
+        registry,
+        ..Recovered::default()
     };
-    let logger = slog::Logger::root(slog::Discard, slog::o!());
-    Replica::new(options, Recovered::default(), &logger).unwrap()
+    let options = ReplicaOptions {
+        log_budget_bytes: 0,
+        ..options(1)
+    };
+    Replica::new(options, recovered, &logger()).unwrap()
 }
 
 fn command(xid: i32) -> Command {
@@ -25,15 +54,26 @@ fn command(xid: i32) -> Command {
     }
 }
 
+/// How many commands of clients an entry holds.
+fn own(entry: &Entry) -> usize {
+    let commands = commands(entry);
+    commands.iter().filter(|command| command.op == OpCode::SetData).count()
+}
+
+fn commands(entry: &Entry) -> Vec<Command> {
+    if entry.data.is_empty() || entry.get_entry_type() != EntryType::EntryNormal {
+        return Vec::new();
+    }
+    Batch::decode(&entry.data).unwrap().commands
+}
+
 /// Runs a replica with a perfect disk until it has nothing to do; gives all that was to be applied.
 fn run(replica: &mut Replica) -> Vec<Command> {
     let mut applied = Vec::new();
     while let Some(work) = replica.poll(5).unwrap() {
         for entry in &work.apply {
-            if !entry.data.is_empty() {
-                applied.extend(Batch::decode(&entry.data).unwrap().commands);
-            }
-            replica.applied(entry.index);
+            applied.extend(commands(entry));
+            replica.applied(entry.index, entry.term, own(entry));
         }
         if let Some(append) = work.append {
             replica.persisted(append.number);
@@ -104,22 +144,38 @@ fn a_member_goes_on_from_its_log() {
     let mut entries = Vec::new();
     let mut hard_state = HardState::default();
     while let Some(work) = replica.poll(5).unwrap() {
-        let append = work.append.unwrap();
-        entries.extend(append.entries);
-        hard_state = append.hard_state.unwrap_or(hard_state);
-        replica.persisted(append.number);
+        for entry in &work.apply {
+            replica.applied(entry.index, entry.term, own(entry));
+        }
+        if let Some(append) = work.append {
+            entries.extend(append.entries);
+            hard_state = append.hard_state.unwrap_or(hard_state);
+            replica.persisted(append.number);
+        }
     }
     // The commit index on disk is older than what was applied: the tree's word counts.
     hard_state.commit = 0;
+    let (conf_state, registry) = members(&[1]);
     let recovered = Recovered {
         entries,
         hard_state,
         applied_index: 1,
+        conf_state,
+        registry,
         ..Recovered::default()
     };
-    let options = replica.options.clone();
-    let mut again = Replica::new(options, recovered, &slog::Logger::root(slog::Discard, slog::o!())).unwrap();
-    assert_eq!(run(&mut again).len(), 3);
+    let mut again = Replica::new(options(1), recovered, &logger()).unwrap();
+    let mut applied = 0;
+    while let Some(work) = again.poll(5).unwrap() {
+        for entry in &work.apply {
+            applied += own(entry);
+            again.applied(entry.index, entry.term, 0);
+        }
+        if let Some(append) = work.append {
+            again.persisted(append.number);
+        }
+    }
+    assert_eq!(applied, 3);
 }
 
 #[test]
@@ -131,4 +187,286 @@ fn a_batch_holds_at_least_one_command_and_at_most_its_limits() {
     assert_eq!(next_batch(&[large.clone(), command(1)]), 1);
     assert_eq!(next_batch(&[command(1), large]), 1);
     assert_eq!(next_batch(&(0..2000).map(command).collect::<Vec<_>>()), BATCH_COMMANDS);
+}
+
+/// Members with perfect disks, and a network that loses what a test wants it to lose.
+struct Ensemble {
+    members: BTreeMap<u64, Replica>,
+    applied: BTreeMap<u64, Vec<i32>>,
+    cut: BTreeSet<u64>,
+    mail: VecDeque<(u64, u64, PeerMessage)>,
+}
+
+impl Ensemble {
+    fn new(servers: &[u64]) -> Ensemble {
+        let (conf_state, registry) = members(servers);
+        let member = |server: &u64| {
+            let recovered = Recovered {
+                conf_state: conf_state.clone(),
+                registry: registry.clone(),
+                ..Recovered::default()
+            };
+            (*server, Replica::new(options(*server), recovered, &logger()).unwrap())
+        };
+        Ensemble {
+            members: servers.iter().map(member).collect(),
+            applied: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            mail: VecDeque::new(),
+        }
+    }
+
+    fn run(&mut self, ticks: usize) {
+        for _ in 0..ticks {
+            self.members.values_mut().for_each(Replica::tick);
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        loop {
+            for (server, replica) in &mut self.members {
+                while let Some(work) = replica.poll(5).unwrap() {
+                    self.mail
+                        .extend(work.send.into_iter().map(|(to, message)| (*server, to.0, message)));
+                    for entry in &work.apply {
+                        let commands = commands(entry);
+                        let mine = commands.iter().filter(|command| command.origin.server.0 == *server);
+                        let mine = mine.filter(|command| command.op == OpCode::SetData).count();
+                        replica.applied(entry.index, entry.term, mine);
+                        let xids = commands.iter().map(|command| command.xid.0);
+                        self.applied.entry(*server).or_default().extend(xids);
+                    }
+                    if let Some(append) = work.append {
+                        replica.persisted(append.number);
+                    }
+                }
+            }
+            let Some((from, to, message)) = self.mail.pop_front() else {
+                return;
+            };
+            if self.cut.contains(&from) || self.cut.contains(&to) {
+                continue;
+            }
+            let peer = Peer {
+                server: ServerId(from),
+                incarnation: from * 11,
+            };
+            let message = PeerMessage::decode(&message.to_bytes()).unwrap();
+            self.members.get_mut(&to).unwrap().step(peer, message).unwrap();
+        }
+    }
+
+    fn leader(&self) -> u64 {
+        let leads = |(_, replica): &(&u64, &Replica)| replica.is_leader();
+        let leaders = self.members.iter().filter(leads);
+        *leaders.max_by_key(|(_, replica)| replica.standing().term).unwrap().0
+    }
+
+    fn submit(&mut self, server: u64, xids: std::ops::Range<i32>) {
+        let commands = xids.map(|xid| Command {
+            origin: Origin {
+                server: ServerId(server),
+                ..Origin::default()
+            },
+            ..command(xid)
+        });
+        self.members.get_mut(&server).unwrap().submit(commands);
+    }
+}
+
+#[test]
+fn every_member_applies_the_commands_of_all_in_one_order() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    for server in [1, 2, 3] {
+        let base = i32::try_from(server).unwrap() * 1000;
+        ensemble.submit(server, base..base + 700);
+    }
+    ensemble.run(10);
+    let first = &ensemble.applied[&1];
+    assert_eq!(first.len(), 2100);
+    assert_eq!((first, first), (&ensemble.applied[&2], &ensemble.applied[&3]));
+}
+
+#[test]
+fn when_the_leader_dies_pending_commands_are_applied_exactly_once_and_in_order() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let dead = ensemble.leader();
+    let survivor = ensemble.members.keys().copied().find(|server| *server != dead).unwrap();
+    ensemble.submit(survivor, 0..50);
+    ensemble.run(1);
+    ensemble.submit(survivor, 50..100);
+    // Forwarded, and lost with the leader.
+    let replica = ensemble.members.get_mut(&survivor).unwrap();
+    while replica.poll(5).unwrap().is_some() {}
+    ensemble.cut.insert(dead);
+    ensemble.submit(survivor, 100..150);
+    ensemble.run(60);
+    assert_ne!(ensemble.leader(), dead);
+    assert_eq!(ensemble.applied[&survivor], (0..150).collect::<Vec<_>>());
+    ensemble.cut.clear();
+    ensemble.run(60);
+    assert_eq!(ensemble.applied[&dead], ensemble.applied[&survivor]);
+}
+
+#[test]
+fn a_leader_without_a_quorum_steps_down() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let leader = ensemble.leader();
+    ensemble.cut.insert(leader);
+    ensemble.run(25);
+    assert!(!ensemble.members[&leader].is_leader());
+}
+
+#[test]
+fn leadership_is_handed_over_without_an_election_timeout() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let leader = ensemble.leader();
+    for server in [1, 2, 3] {
+        let peer = Peer {
+            server: ServerId(server),
+            incarnation: server * 11,
+        };
+        ensemble.members.get_mut(&leader).unwrap().linked(peer);
+    }
+    let next = ensemble.members.get_mut(&leader).unwrap().hand_over().unwrap();
+    ensemble.run(2);
+    assert_eq!(ensemble.leader(), next.0);
+}
+
+#[test]
+fn a_barrier_of_a_follower_waits_for_what_was_committed_before_it() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let leader = ensemble.leader();
+    let follower = ensemble
+        .members
+        .keys()
+        .copied()
+        .find(|server| *server != leader)
+        .unwrap();
+    ensemble.submit(leader, 0..1);
+    ensemble.run(4);
+    let committed = ensemble.members[&leader].committed();
+    ensemble.members.get_mut(&follower).unwrap().barrier(42);
+    let mut passed = Vec::new();
+    for _ in 0..10 {
+        while let Some(work) = ensemble.members.get_mut(&follower).unwrap().poll(5).unwrap() {
+            let sent = work.send.into_iter().map(|(to, message)| (follower, to.0, message));
+            ensemble.mail.extend(sent);
+            passed.extend(work.barriers);
+            if let Some(append) = work.append {
+                ensemble.members.get_mut(&follower).unwrap().persisted(append.number);
+            }
+        }
+        let Some((from, to, message)) = ensemble.mail.pop_front() else {
+            break;
+        };
+        let peer = Peer {
+            server: ServerId(from),
+            incarnation: from * 11,
+        };
+        ensemble.members.get_mut(&to).unwrap().step(peer, message).unwrap();
+        let others: Vec<u64> = ensemble
+            .members
+            .keys()
+            .copied()
+            .filter(|server| *server != follower)
+            .collect();
+        for server in others {
+            while let Some(work) = ensemble.members.get_mut(&server).unwrap().poll(5).unwrap() {
+                let sent = work.send.into_iter().map(|(to, message)| (server, to.0, message));
+                ensemble.mail.extend(sent);
+                if let Some(append) = work.append {
+                    ensemble.members.get_mut(&server).unwrap().persisted(append.number);
+                }
+            }
+        }
+    }
+    assert_eq!(
+        passed,
+        [PassedBarriers {
+            index: committed,
+            tokens: vec![42]
+        }]
+    );
+}
+
+#[test]
+fn the_word_of_a_member_that_has_lost_its_memory_does_not_count() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(1);
+    let candidate = ensemble.members.get_mut(&1).unwrap();
+    candidate.stand().unwrap();
+    let mut vote = Message {
+        from: 2,
+        to: 1,
+        term: candidate.raft.raft.term + 1,
+        ..Message::default()
+    };
+    vote.set_msg_type(MessageType::MsgRequestPreVoteResponse);
+    let message = PeerMessage::Raft {
+        to_incarnation: 0,
+        message: vote,
+    };
+    let forgetful = Peer {
+        server: ServerId(2),
+        incarnation: 999,
+    };
+    candidate.step(forgetful, message.clone()).unwrap();
+    assert_eq!(candidate.raft.raft.state, StateRole::PreCandidate);
+    let faithful = Peer {
+        incarnation: 22,
+        ..forgetful
+    };
+    candidate.step(faithful, message).unwrap();
+    assert_eq!(candidate.raft.raft.state, StateRole::Candidate);
+}
+
+#[test]
+fn signs_of_life_on_a_follower_keep_a_session_alive() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let leader = ensemble.leader();
+    let follower = ensemble
+        .members
+        .keys()
+        .copied()
+        .find(|server| *server != leader)
+        .unwrap();
+    for replica in ensemble.members.values_mut() {
+        replica.session_opened(SessionId(9), 1000);
+    }
+    let before = ensemble.members[&leader].committed();
+    for _ in 0..10 {
+        ensemble.members.get_mut(&follower).unwrap().touch(&[SessionId(9)]);
+        ensemble.run(15);
+    }
+    assert_eq!(ensemble.members[&leader].committed(), before, "nothing was closed");
+    ensemble.run(40);
+    assert!(ensemble.members[&leader].committed() > before, "silence closes it");
+}
+
+#[test]
+fn a_founder_begins_behind_an_entry_that_never_was() {
+    let mut replica = Replica::new(options(1), Recovered::default(), &logger()).unwrap();
+    let (conf_state, registry) = members(&[1]);
+    assert!(replica.found(conf_state.clone(), &registry));
+    assert!(!replica.found(conf_state.clone(), &registry), "only once");
+    let work = replica.poll(5).unwrap().unwrap();
+    let point = work.restore.unwrap();
+    assert_eq!((point.members.index, point.term), FOUNDING);
+    assert_eq!(
+        (point.members.conf_state, point.members.registry),
+        (conf_state, registry)
+    );
+    replica.persisted(work.append.unwrap().number);
+    replica.applied(1, 1, 0);
+    replica.stand().unwrap();
+    replica.submit([command(7)]);
+    assert_eq!(run(&mut replica).len(), 1);
 }

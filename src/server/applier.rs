@@ -18,9 +18,9 @@ use super::connection::Connection;
 use super::pending::Closing;
 use super::pipeline::Surroundings;
 use super::recorded::OfApplier;
-use super::shared::{SessionNews, Shared};
+use super::shared::{AppliedTo, SERVING, SessionNews, Shared};
 use crate::proto::{EventKind, Malformed, SessionId, WatchEvent, Zxid};
-use crate::replica::PassedBarriers;
+use crate::replica::{MembersAt, PassedBarriers, SnapshotPoint};
 use crate::state_machine::{AclRef, Applied, Batch, Change, Command, ConnectionId, Stamp, State};
 use crate::watch::WatcherId;
 use bytes::Bytes;
@@ -45,12 +45,6 @@ pub enum Unappliable {
         /// What is wrong with it.
         reason: Malformed,
     },
-    /// It changes the membership.
-    #[error("log entry {index} changes the ensemble's members, which this version does not know how to do")]
-    Membership {
-        /// The entry.
-        index: u64,
-    },
 }
 
 /// Applies committed entries.
@@ -59,6 +53,12 @@ pub(super) struct Applier {
     /// The last entry applied.
     index: u64,
     term: u64,
+    /// The members as of that entry.
+    members: Arc<MembersAt>,
+    /// Commands of connections from this one on were submitted to the replica as it is now: not those of an earlier start.
+    own_from: ConnectionId,
+    /// How many of those were applied since the last report.
+    own: usize,
     barriers: VecDeque<PassedBarriers>,
     sessions: Vec<SessionNews>,
     changes: Vec<Change>,
@@ -68,9 +68,12 @@ pub(super) struct Applier {
 }
 
 impl Applier {
-    /// An applier that goes on after the entry `index` of `term`.
-    pub(super) fn new(shared: Arc<Shared>, index: u64, term: u64) -> Applier {
+    /// An applier that goes on after the entry `index` of `term`, with the members as of then.
+    pub(super) fn new(shared: Arc<Shared>, index: u64, term: u64, members: MembersAt) -> Applier {
         Applier {
+            own_from: shared.next_connection(),
+            own: 0,
+            members: Arc::new(members),
             shared,
             index,
             term,
@@ -87,19 +90,33 @@ impl Applier {
         (self.index, self.term)
     }
 
-    /// What became of sessions since the last call.
-    pub(super) fn take_session_news(&mut self) -> Vec<SessionNews> {
-        std::mem::take(&mut self.sessions)
+    /// The members as of the last entry applied.
+    pub(super) fn members(&self) -> &Arc<MembersAt> {
+        &self.members
     }
 
-    /// Applies entries.
-    pub(super) fn apply(&mut self, entries: &[Entry]) -> Result<(), Unappliable> {
+    /// How far this has come, and what became of sessions since the last report.
+    pub(super) fn take_report(&mut self) -> AppliedTo {
+        AppliedTo {
+            index: self.index,
+            term: self.term,
+            own: std::mem::take(&mut self.own),
+            sessions: std::mem::take(&mut self.sessions),
+        }
+    }
+
+    /// Applies entries; `members` are those as of the entries that change them.
+    pub(super) fn apply(&mut self, entries: &[Entry], members: Vec<MembersAt>) -> Result<(), Unappliable> {
+        let mut members = members.into_iter().peekable();
         for entry in entries {
             assert_eq!(entry.index, self.index + 1, "entries are applied in order, each once");
             if entry.get_entry_type() != EntryType::EntryNormal {
-                return Err(Unappliable::Membership { index: entry.index });
-            }
-            if !entry.data.is_empty() {
+                self.members = members.next_if(|members| members.index == entry.index).map_or_else(
+                    // The replica hands out both together.
+                    || self.members.clone(),
+                    Arc::new,
+                );
+            } else if !entry.data.is_empty() {
                 let batch = Batch::decode(&entry.data).map_err(|reason| Unappliable::Malformed {
                     index: entry.index,
                     reason,
@@ -113,6 +130,25 @@ impl Applier {
         Ok(())
     }
 
+    /// Replaces the state by a snapshot's. What lies between the two nobody here has seen: watches may have missed it, and
+    /// what became of pending writes cannot be told. So all clients are sent away; they come back and ask.
+    pub(super) fn install(&mut self, state: State, point: SnapshotPoint) {
+        self.shared.set_out_of_service();
+        self.own_from = self.shared.next_connection();
+        self.own = 0;
+        self.sessions.clear();
+        let opened = state.sessions().map(|session| SessionNews::Opened {
+            session: session.id,
+            timeout_ms: session.timeout_ms,
+        });
+        self.sessions.extend(opened);
+        self.shared.set_applied_zxid(state.zxid());
+        *self.shared.state.write() = state;
+        self.index = point.members.index;
+        self.term = point.term;
+        self.members = Arc::new(point.members);
+    }
+
     /// Barriers that may be passed once their index is applied.
     pub(super) fn barriers(&mut self, barriers: Vec<PassedBarriers>) {
         self.barriers.extend(barriers);
@@ -120,7 +156,7 @@ impl Applier {
     }
 
     fn publish_batch(&mut self, batch: &Batch) {
-        let clock = self.shared.clock;
+        let clock = self.shared.clock.clone();
         let started_us = clock.now_us();
         for commands in batch.commands.chunks(COMMANDS_PER_HOLD) {
             self.publish(&batch.stamp, commands);
@@ -150,6 +186,8 @@ impl Applier {
         surroundings: &Surroundings<'_>,
     ) {
         let connection = self.origin_of(command);
+        let is_own = command.origin.server == self.shared.settings.server && command.origin.connection >= self.own_from;
+        self.own += usize::from(is_own);
         if let Some(connection) = &connection {
             connection.with_pipeline(|pipeline| pipeline.before_apply(state, surroundings));
         }
@@ -276,7 +314,9 @@ impl Applier {
                 return;
             };
             for token in passed.tokens {
-                if let Some(connection) = self.shared.connection(ConnectionId(token)) {
+                if token == SERVING {
+                    self.shared.set_serving();
+                } else if let Some(connection) = self.shared.connection(ConnectionId(token)) {
                     connection.with_pipeline(super::pipeline::Pipeline::barrier_passed);
                     self.reached.push(connection);
                 }

@@ -14,6 +14,8 @@ use super::inbox::Inbox;
 use super::shared::{DriverInput, Shared};
 use super::store::StoreInput;
 use super::{ApplierInput, Failure};
+use crate::replica::SnapshotPoint;
+use crate::state_machine::State;
 use crate::storage::log::LogPoint;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +47,6 @@ pub(super) struct Checkpointer {
     last_us: u64,
     /// Up to where the last checkpoint went.
     checkpointed: u64,
-    /// The term in which this server leads, if it does.
-    leads_in: Option<u64>,
 }
 
 impl Checkpointer {
@@ -63,7 +63,6 @@ impl Checkpointer {
             schedule,
             last_us: 0,
             checkpointed: 0,
-            leads_in: None,
         }
     }
 
@@ -72,31 +71,49 @@ impl Checkpointer {
         let mut inputs = Vec::new();
         loop {
             inbox.take(&mut inputs, Duration::from_millis(self.schedule.interval_ms));
-            let mut stop = false;
-            let (before, _) = self.applier.position();
-            for input in inputs.drain(..) {
-                match input {
-                    ApplierInput::Entries(entries) => self.applier.apply(&entries)?,
-                    ApplierInput::Barriers(barriers) => self.applier.barriers(barriers),
-                    ApplierInput::Role { leads, term } => self.leads_in = leads.then_some(term),
-                    ApplierInput::Stop => stop = true,
-                }
-            }
-            let (index, term) = self.applier.position();
-            if index != before {
-                let sessions = self.applier.take_session_news();
-                self.shared.driver.push(DriverInput::Applied { index, sessions });
-                if self.leads_in == Some(term) && !stop {
-                    // The leader's own first entry: everything that was acknowledged before it is applied by now.
-                    self.shared.set_leading();
-                }
-            }
-            self.checkpoint(stop);
-            if stop {
-                self.store.push(StoreInput::Stop);
+            if self.turn(&mut inputs)? {
                 return Ok(());
             }
         }
+    }
+
+    /// Applies what `inputs` bring; says whether it is told to stop.
+    pub(super) fn turn(&mut self, inputs: &mut Vec<ApplierInput>) -> Result<bool, Failure> {
+        let mut stop = false;
+        let (before, _) = self.applier.position();
+        for input in inputs.drain(..) {
+            match input {
+                ApplierInput::Entries { entries, members } => self.applier.apply(&entries, members)?,
+                ApplierInput::Barriers(barriers) => self.applier.barriers(barriers),
+                ApplierInput::Install { state, point } => self.install(*state, point),
+                ApplierInput::Stop => stop = true,
+            }
+        }
+        let (index, _) = self.applier.position();
+        if index != before {
+            let applied = self.applier.take_report();
+            self.shared.driver.push(DriverInput::Applied(applied));
+        }
+        self.checkpoint(stop);
+        if stop {
+            self.store.push(StoreInput::Stop);
+        }
+        Ok(stop)
+    }
+
+    /// The state of a snapshot takes the place of ours, in memory and on disk.
+    fn install(&mut self, state: State, point: SnapshotPoint) {
+        let applied = LogPoint {
+            index: point.members.index,
+            term: point.term,
+        };
+        self.applier.install(state, point);
+        self.checkpointed = applied.index;
+        self.store.push(StoreInput::Install {
+            checkpoint: self.shared.state.write().take_dirty(),
+            applied,
+            members: self.applier.members().clone(),
+        });
     }
 
     fn checkpoint(&mut self, stop: bool) {
@@ -117,6 +134,7 @@ impl Checkpointer {
                 self.store.push(StoreInput::Checkpoint {
                     checkpoint,
                     applied: LogPoint { index, term },
+                    members: self.applier.members().clone(),
                 });
             }
         }

@@ -81,7 +81,7 @@ impl Connection {
             secure: AtomicBool::new(false),
             established_ms: shared.clock.wall_ms(),
             accepted_us: shared.clock.now_us(),
-            pipeline: Mutex::new(Pipeline::new(origin, address, rand::random())),
+            pipeline: Mutex::new(Pipeline::new(origin, address, shared.sixteen_random_bytes())),
             wake: Notify::new(),
             touched_tick: AtomicU64::new(0),
             left_bytes: AtomicUsize::new(0),

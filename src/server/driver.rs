@@ -3,7 +3,8 @@
 //! ```text
 //!   connections ─ commands ─▶ ┌────────┐ ─ append ─▶ log thread ─ persisted ─┐
 //!   log thread ── persisted ▶ │ driver │ ─ apply ──▶ applier ──── applied ───┤
-//!   applier ───── applied ──▶ └────────┘ ◀───────────────────────────────────┘
+//!   applier ───── applied ──▶ │        │ ◀───────────────────────────────────┘
+//!   links ─────── messages ─▶ └────────┘ ─ messages ─▶ links
 //! ```
 //!
 //! Everything that waits is taken at once, so batches form by themselves while the previous fsync runs, and nothing waits
@@ -11,12 +12,15 @@
 
 use super::inbox::Inbox;
 use super::recorded::OfDriver;
-use super::shared::{DriverInput, SessionNews, Shared};
-use super::{ApplierInput, Failure, LogInput};
+use super::shared::{AppliedTo, DriverInput, SERVING, SessionNews, Shared};
+use super::{ApplierInput, Arrived, Failure, LogInput};
 use crate::proto::OpCode;
 use crate::proto::jute::Encode;
-use crate::replica::{Replica, ReplicaError, Role, TICK_MS, Work};
+use crate::replica::{Append, PeerMessage, Registry, Replica, SnapshotPoint, Standing, TICK_MS};
+use crate::state_machine::{ServerId, State};
+use crate::storage::log::LogPoint;
 use bytes::{Bytes, BytesMut};
+use raft::prelude::ConfState;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,13 +35,38 @@ pub struct ContainerSchedule {
     pub max_never_used_ms: i64,
 }
 
+/// How a member of an ensemble bears with the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Without a leader for so long, clients are sent away (`syncLimit` × `tickTime`), ms. `None` for a lone server.
+    pub leaderless_ms: Option<u64>,
+}
+
+/// What a driver needs of the world beyond its member: links to the peers.
+pub(super) trait Peers: Send {
+    /// Sends a message, or drops it if the link is down or full: the replica says again what matters.
+    fn send(&mut self, to: ServerId, message: &PeerMessage);
+}
+
+/// A lone server has none.
+pub(super) struct NoPeers;
+
+impl Peers for NoPeers {
+    fn send(&mut self, _to: ServerId, _message: &PeerMessage) {}
+}
+
 /// The driver, on its thread.
 pub(super) struct Driver {
-    pub(super) shared: Arc<Shared>,
-    pub(super) replica: Replica,
-    pub(super) log: Arc<Inbox<LogInput>>,
-    pub(super) applier: Arc<Inbox<ApplierInput>>,
-    pub(super) containers: ContainerSchedule,
+    shared: Arc<Shared>,
+    replica: Replica,
+    log: Arc<Inbox<LogInput>>,
+    applier: Arc<Inbox<ApplierInput>>,
+    peers: Box<dyn Peers>,
+    containers: ContainerSchedule,
+    patience: Patience,
+    progress: Progress,
+    /// A snapshot's state that waits for raft to say that it is wanted.
+    arrived: Option<Arrived>,
 }
 
 /// What the loop has to remember.
@@ -53,89 +82,238 @@ struct Progress {
     applied: u64,
     /// Since when there is no leader: monotonic, µs.
     leaderless_since_us: Option<u64>,
+    installing: Option<Installing>,
     recorded: OfDriver,
 }
 
+/// A snapshot's state that takes the place of ours. The log may begin anew only when the tree on disk is the snapshot's:
+/// a crash in between leaves a tree that is ahead of its log, which the next start understands.
+#[derive(Default)]
+struct Installing {
+    /// For the log, once the tree is durable.
+    held: Vec<LogInput>,
+    /// The append that begins the log anew, and what is to be reported to the replica once it is on disk.
+    number: u64,
+    applied: Option<AppliedTo>,
+    /// Whether it founds an ensemble, for which this member then stands.
+    founds: bool,
+}
+
 impl Driver {
-    /// Runs until it is told to stop and all work is done.
-    pub(super) fn run(mut self) -> Result<(), Failure> {
-        let now_us = self.shared.clock.now_us();
-        let mut progress = Progress {
+    /// A driver of `replica`, whose work goes to `log`, `applier` and `peers`.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        replica: Replica,
+        (log, applier): (Arc<Inbox<LogInput>>, Arc<Inbox<ApplierInput>>),
+        peers: Box<dyn Peers>,
+        containers: ContainerSchedule,
+        patience: Patience,
+    ) -> Driver {
+        let now_us = shared.clock.now_us();
+        let progress = Progress {
             next_tick_us: now_us + TICK_MS * 1000,
-            next_container_check_us: now_us + self.containers.check_interval_ms * 1000,
+            next_container_check_us: now_us + containers.check_interval_ms * 1000,
             stopping: false,
             appended: 0,
             persisted: 0,
             handed: 0,
             applied: 0,
             leaderless_since_us: Some(now_us),
+            installing: None,
             recorded: OfDriver::new(),
         };
         progress.recorded.looking();
-        self.carry_out(&mut progress)?;
-        let mut inputs = Vec::new();
-        loop {
-            let wait_us = progress.next_tick_us.saturating_sub(self.shared.clock.now_us());
-            self.shared.driver.take(&mut inputs, Duration::from_micros(wait_us));
-            for input in inputs.drain(..) {
-                self.take_in(input, &mut progress);
-            }
-            self.tick(&mut progress);
-            self.carry_out(&mut progress)?;
-            if progress.stopping && progress.appended == progress.persisted && progress.handed <= progress.applied {
-                self.applier.push(ApplierInput::Stop);
-                return Ok(());
-            }
+        Driver {
+            shared,
+            replica,
+            log,
+            applier,
+            peers,
+            containers,
+            patience,
+            progress,
+            arrived: None,
         }
     }
 
-    fn take_in(&mut self, input: DriverInput, progress: &mut Progress) {
+    /// Runs until it is told to stop and all work is done.
+    pub(super) fn run(mut self) -> Result<(), Failure> {
+        let mut inputs = Vec::new();
+        while !self.turn(&mut inputs)? {
+            let wait_us = self.progress.next_tick_us.saturating_sub(self.shared.clock.now_us());
+            self.shared.driver.take(&mut inputs, Duration::from_micros(wait_us));
+        }
+        Ok(())
+    }
+
+    /// Takes `inputs` in and does what is to be done; says whether everything has come to its end.
+    pub(super) fn turn(&mut self, inputs: &mut Vec<DriverInput>) -> Result<bool, Failure> {
+        for input in inputs.drain(..) {
+            self.take_in(input)?;
+        }
+        self.tick();
+        self.carry_out()?;
+        let progress = &self.progress;
+        let ends = progress.stopping && progress.appended == progress.persisted && progress.handed <= progress.applied;
+        if ends {
+            self.applier.push(ApplierInput::Stop);
+        }
+        Ok(ends)
+    }
+
+    fn take_in(&mut self, input: DriverInput) -> Result<(), Failure> {
         match input {
             DriverInput::Commands(commands) => {
-                progress.recorded.proposed(commands.len());
+                self.progress.recorded.proposed(commands.len());
                 self.replica.submit(commands);
             }
             DriverInput::Barrier(connection) => self.replica.barrier(connection.0),
-            DriverInput::Persisted(number) => {
-                progress.persisted = number;
-                self.replica.persisted(number);
+            DriverInput::Persisted(number) => self.persisted(number)?,
+            DriverInput::Applied(applied) => match &mut self.progress.installing {
+                Some(installing) => installing.applied = Some(applied),
+                None => self.applied(applied),
+            },
+            DriverInput::Found { conf_state, registry } => self.found(conf_state, &registry),
+            DriverInput::Installed => self.installed(),
+            DriverInput::Durable { index } => {
+                let below = self.replica.compact(index);
+                self.log.push(LogInput::Purge { below });
             }
-            DriverInput::Applied { index, sessions } => {
-                progress.applied = index;
-                self.replica.applied(index);
-                for news in sessions {
-                    match news {
-                        SessionNews::Opened { session, timeout_ms } => self.replica.session_opened(session, timeout_ms),
-                        SessionNews::Closed { session } => self.replica.session_closed(session),
-                    }
+            DriverInput::Peer { from, messages } => {
+                for message in messages {
+                    self.replica.step(from, message)?;
                 }
             }
-            DriverInput::Durable { index } => {
-                self.replica.compact(index);
-                self.log.push(LogInput::Purge { below: index + 1 });
-            }
+            DriverInput::Linked(peer) => self.replica.linked(peer),
+            DriverInput::Unlinked(server) => self.replica.unlinked(server),
+            DriverInput::Gone(server) => self.replica.is_gone(server),
+            DriverInput::HandOver => self.hand_over(),
             DriverInput::Deadlines(answer) => {
                 // Who asked may have stopped waiting.
                 let _ = answer.send(self.replica.session_deadlines().collect());
             }
-            DriverInput::Stop => progress.stopping = true,
+            DriverInput::Stop => self.progress.stopping = true,
+        }
+        Ok(())
+    }
+
+    fn persisted(&mut self, number: u64) -> Result<(), Failure> {
+        self.progress.persisted = number;
+        self.replica.persisted(number);
+        if let Some(installing) = self
+            .progress
+            .installing
+            .take_if(|installing| installing.number <= number)
+        {
+            if let Some(applied) = installing.applied {
+                self.applied(applied);
+            }
+            if installing.founds {
+                self.replica.stand()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// This server founds an ensemble: its state is that of a server that has never run.
+    fn found(&mut self, conf_state: ConfState, registry: &Registry) {
+        if self.replica.found(conf_state, registry) {
+            tracing::info!(members = ?registry, "a new ensemble is founded");
+            self.arrived = Some(Arrived {
+                state: State::new(),
+                founds: true,
+            });
+        }
+    }
+
+    /// The log begins anew behind a snapshot, whose state takes the place of ours.
+    fn restore(&mut self, point: SnapshotPoint) -> Result<(), Failure> {
+        let arrived = self.arrived.take().ok_or(Failure::NoSnapshot)?;
+        self.progress.installing = Some(Installing {
+            founds: arrived.founds,
+            ..Installing::default()
+        });
+        self.replica.sessions_replaced();
+        self.applier.push(ApplierInput::Install {
+            state: Box::new(arrived.state),
+            point,
+        });
+        Ok(())
+    }
+
+    /// The tree on disk is the snapshot's.
+    fn installed(&mut self) {
+        if let Some(installing) = &mut self.progress.installing {
+            installing.held.drain(..).for_each(|input| self.log.push(input));
+        }
+    }
+
+    fn append(&mut self, append: Append, restore: Option<&SnapshotPoint>) {
+        self.progress.appended = append.number;
+        let Some(installing) = &mut self.progress.installing else {
+            return self.log.push(LogInput::Append(append));
+        };
+        if let Some(point) = restore {
+            installing.number = append.number;
+            installing.held.push(LogInput::Reset {
+                base: LogPoint {
+                    index: point.members.index,
+                    term: point.term,
+                },
+                conf_state: point.members.conf_state.clone(),
+            });
+        }
+        installing.held.push(LogInput::Append(append));
+    }
+
+    fn applied(&mut self, applied: AppliedTo) {
+        self.progress.applied = applied.index;
+        self.replica.applied(applied.index, applied.term, applied.own);
+        for news in applied.sessions {
+            match news {
+                SessionNews::Opened { session, timeout_ms } => self.replica.session_opened(session, timeout_ms),
+                SessionNews::Closed { session } => self.replica.session_closed(session),
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        match self.replica.hand_over() {
+            Some(to) => tracing::info!(server = to.0, "handing leadership over"),
+            None => tracing::debug!("nobody to hand leadership over to"),
         }
     }
 
     /// At most one tick per turn: a process that was stopped for a while must not count that time against its sessions,
     /// whose signs of life still wait in its sockets.
-    fn tick(&mut self, progress: &mut Progress) {
+    fn tick(&mut self) {
         let now_us = self.shared.clock.now_us();
-        if now_us < progress.next_tick_us {
+        if now_us < self.progress.next_tick_us {
             return;
         }
-        progress.next_tick_us = now_us + TICK_MS * 1000;
+        self.progress.next_tick_us = now_us + TICK_MS * 1000;
         let touched = self.shared.next_tick();
         self.replica.touch(&touched);
         self.replica.tick();
-        if now_us >= progress.next_container_check_us {
-            progress.next_container_check_us = now_us + self.containers.check_interval_ms * 1000;
+        self.lose_patience(now_us);
+        if now_us >= self.progress.next_container_check_us {
+            self.progress.next_container_check_us = now_us + self.containers.check_interval_ms * 1000;
             self.remove_containers();
+        }
+    }
+
+    /// Without a leader for too long, clients are better served elsewhere, as ZooKeeper does.
+    fn lose_patience(&self, now_us: u64) {
+        let (Some(since_us), Some(patience_ms)) = (self.progress.leaderless_since_us, self.patience.leaderless_ms)
+        else {
+            return;
+        };
+        if self.shared.is_serving() && now_us.saturating_sub(since_us) >= patience_ms * 1000 {
+            tracing::warn!(
+                "no leader for {patience_ms} ms (syncLimit): clients are sent away until there is one. A majority of the \
+                 participants must be up and reach each other on their quorum ports."
+            );
+            self.shared.set_out_of_service();
         }
     }
 
@@ -162,25 +340,26 @@ impl Driver {
             .submit_internal(OpCode::DeleteContainer, removable.iter().map(|path| path_body(path)));
     }
 
-    fn carry_out(&mut self, progress: &mut Progress) -> Result<(), Failure> {
-        while let Some(work) = self.poll()? {
-            if let Some(role) = work.role {
-                tracing::info!(?role, "this server's role has changed");
-                self.role_changed(role, progress);
-                self.applier.push(ApplierInput::Role {
-                    leads: role == Role::Leader,
-                    term: self.replica.term(),
-                });
+    fn carry_out(&mut self) -> Result<(), Failure> {
+        while let Some(work) = self.replica.poll(self.shared.clock.wall_ms())? {
+            if let Some(standing) = work.standing {
+                self.standing_changed(standing);
             }
-            // With one voter there are no peers to send to; messages to ourselves do not exist in raft.
-            debug_assert!(work.send.is_empty());
+            for (to, message) in &work.send {
+                self.peers.send(*to, message);
+            }
+            if let Some(point) = &work.restore {
+                self.restore(point.clone())?;
+            }
             if let Some(append) = work.append {
-                progress.appended = append.number;
-                self.log.push(LogInput::Append(append));
+                self.append(append, work.restore.as_ref());
             }
             if let Some(last) = work.apply.last() {
-                progress.handed = last.index;
-                self.applier.push(ApplierInput::Entries(work.apply));
+                self.progress.handed = last.index;
+                self.applier.push(ApplierInput::Entries {
+                    entries: work.apply,
+                    members: work.members,
+                });
             }
             if !work.barriers.is_empty() {
                 self.applier.push(ApplierInput::Barriers(work.barriers));
@@ -189,20 +368,22 @@ impl Driver {
         Ok(())
     }
 
-    fn role_changed(&self, role: Role, progress: &mut Progress) {
+    fn standing_changed(&mut self, standing: Standing) {
+        self.shared.set_standing(standing);
         let now_us = self.shared.clock.now_us();
-        if role != Role::Looking {
-            if let Some(since_us) = progress.leaderless_since_us.take() {
-                progress.recorded.elected(now_us.saturating_sub(since_us));
+        let Standing { role, term, leader } = standing;
+        if let Some(leader) = leader {
+            if let Some(since_us) = self.progress.leaderless_since_us.take() {
+                self.progress.recorded.elected(now_us.saturating_sub(since_us));
             }
-        } else if progress.leaderless_since_us.is_none() {
-            progress.leaderless_since_us = Some(now_us);
-            progress.recorded.looking();
+            tracing::info!(?role, term, leader = leader.0, "there is a leader");
+            // Clients are served once all that was acknowledged before now is applied here.
+            self.replica.barrier(SERVING);
+        } else if self.progress.leaderless_since_us.is_none() {
+            self.progress.leaderless_since_us = Some(now_us);
+            self.progress.recorded.looking();
+            tracing::warn!(?role, term, "there is no leader: writes wait until one is elected");
         }
-    }
-
-    fn poll(&mut self) -> Result<Option<Work>, ReplicaError> {
-        self.replica.poll(self.shared.clock.wall_ms())
     }
 }
 

@@ -22,39 +22,60 @@ pub struct Syncing {
     pub warn_after: Duration,
 }
 
-/// Writes until it is told to stop.
-pub(super) fn run(
-    shared: &Arc<Shared>,
-    inbox: &Inbox<LogInput>,
-    log: &mut SegmentLog,
+/// The log's writer, on its thread.
+pub(super) struct LogWriter {
+    shared: Arc<Shared>,
+    log: SegmentLog,
     syncing: Syncing,
-) -> Result<(), Failure> {
-    let mut inputs = Vec::new();
-    let mut group = Group::new();
-    loop {
-        inbox.take(&mut inputs, IDLE);
-        group.recorded.took(inputs.len());
+    group: Group,
+}
+
+impl LogWriter {
+    pub(super) fn new(shared: Arc<Shared>, log: SegmentLog, syncing: Syncing) -> LogWriter {
+        LogWriter {
+            shared,
+            log,
+            syncing,
+            group: Group::new(),
+        }
+    }
+
+    /// Writes until it is told to stop.
+    pub(super) fn run(mut self, inbox: &Inbox<LogInput>) -> Result<(), Failure> {
+        let mut inputs = Vec::new();
+        loop {
+            inbox.take(&mut inputs, IDLE);
+            if self.turn(&mut inputs)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes what `inputs` bring; says whether it is told to stop.
+    pub(super) fn turn(&mut self, inputs: &mut Vec<LogInput>) -> Result<bool, Failure> {
+        self.group.recorded.took(inputs.len());
         let mut stop = false;
         for input in inputs.drain(..) {
             match input {
                 LogInput::Append(append) => {
-                    log.stage(&append.entries, append.hard_state.as_ref())?;
-                    group.last = Some(append.number);
-                    group.must_sync |= append.must_sync;
-                    group.entries += append.entries.len();
-                    if log.staged_bytes() > GROUP_BYTES {
-                        group.write(shared, log, syncing)?;
+                    self.log.stage(&append.entries, append.hard_state.as_ref())?;
+                    self.group.last = Some(append.number);
+                    self.group.must_sync |= append.must_sync;
+                    self.group.entries += append.entries.len();
+                    if self.log.staged_bytes() > GROUP_BYTES {
+                        self.group.write(&self.shared, &mut self.log, self.syncing)?;
                     }
                 }
-                LogInput::Purge { below } => log.purge_below(below)?,
+                LogInput::Reset { base, conf_state } => self.log.reset(base, &conf_state, None)?,
+                LogInput::Purge { below } => self.log.purge_below(below)?,
                 LogInput::Stop => stop = true,
             }
         }
-        group.write(shared, log, syncing)?;
+        self.group.write(&self.shared, &mut self.log, self.syncing)?;
         if stop {
-            log.flush(Durability::Now)?;
-            return Ok(());
+            self.log.flush(Durability::Now)?;
         }
+        Ok(stop)
     }
 }
 

@@ -19,6 +19,7 @@
 
 mod applier;
 pub mod authentication;
+mod chance;
 mod checkpointer;
 mod clock;
 mod connection;
@@ -47,7 +48,7 @@ pub mod transfer;
 pub use checkpointer::CheckpointSchedule;
 pub use connection::{Connection, ConnectionView};
 pub use doors::{Door, Speech};
-pub use driver::ContainerSchedule;
+pub use driver::{ContainerSchedule, Patience};
 pub use ensemble_view::{EnsembleRole, EnsembleView, PeerView};
 pub use log_writer::Syncing;
 pub use numbers::ConnectionNumbers;
@@ -58,18 +59,19 @@ pub use shared::{Shared, Word, Words};
 pub use statistics::{Latency, Statistics};
 
 use crate::proto::Zxid;
-use crate::replica::{self, PassedBarriers, ReplicaError};
-use crate::state_machine::Rules;
+use crate::replica::{self, MembersAt, PassedBarriers, ReplicaError, SnapshotPoint};
+use crate::state_machine::{Rules, State};
 use crate::storage::directory::{DataDirectory, DirectoryError};
-use crate::storage::log::LogError;
+use crate::storage::log::{LogError, LogPoint};
 use crate::storage::reconcile::GapBetweenTreeAndLog;
 use crate::storage::tree::TreeError;
 use crate::watch::{WatchLimits, Watches};
 use applier::Unappliable;
 use checkpointer::Checkpointer;
-use driver::Driver;
+use driver::{Driver, NoPeers};
 use inbox::Inbox;
-use raft::prelude::Entry;
+use log_writer::LogWriter;
+use raft::prelude::{ConfState, Entry};
 use recovery::Parts;
 use shared::DriverInput;
 use std::sync::Arc;
@@ -106,6 +108,17 @@ pub enum Failure {
     /// An entry that cannot be applied.
     #[error(transparent)]
     Unappliable(#[from] Unappliable),
+    /// The stored members cannot be read.
+    #[error(
+        "the list of members in the stored tree cannot be read: it was written by another version of this program, or it is \
+         damaged. Start the version that wrote it, or restore the data directory from a copy."
+    )]
+    Members,
+    /// raft installs a snapshot that nobody has received: a defect.
+    #[error(
+        "raft installs a snapshot that was not received; this is a defect of the server, please report it with the log"
+    )]
+    NoSnapshot,
     /// A thread could not be started.
     #[error("cannot start the thread {0}: {1}")]
     Thread(&'static str, #[source] std::io::Error),
@@ -117,16 +130,37 @@ pub enum Failure {
 /// What the log's thread is told.
 enum LogInput {
     Append(replica::Append),
-    Purge { below: u64 },
+    /// Begin anew behind this entry; an append follows.
+    Reset {
+        base: LogPoint,
+        conf_state: ConfState,
+    },
+    Purge {
+        below: u64,
+    },
     Stop,
 }
 
 /// What the applier's thread is told.
 enum ApplierInput {
-    Entries(Vec<Entry>),
+    /// Committed entries, and the members as of those that change them.
+    Entries {
+        entries: Vec<Entry>,
+        members: Vec<MembersAt>,
+    },
     Barriers(Vec<PassedBarriers>),
-    Role { leads: bool, term: u64 },
+    Install {
+        state: Box<State>,
+        point: SnapshotPoint,
+    },
     Stop,
+}
+
+/// A state that may take the place of ours.
+struct Arrived {
+    state: State,
+    /// Whether it is that of an ensemble which this member founds.
+    founds: bool,
 }
 
 /// Makes what answers four-letter words, of what all parts share.
@@ -148,6 +182,8 @@ pub struct Options {
     pub checkpoints: CheckpointSchedule,
     /// How containers are removed.
     pub containers: ContainerSchedule,
+    /// How a member of an ensemble bears with the others.
+    pub patience: Patience,
     /// Answers four-letter words. Given what all parts share once that exists.
     pub words: MakeWords,
 }
@@ -173,7 +209,8 @@ impl Server {
             watches,
             options.words,
         )?;
-        Server::spawn(shared, parts, options.syncing, options.checkpoints, options.containers)
+        let habits = (options.containers, options.patience);
+        Server::spawn(shared, parts, options.syncing, options.checkpoints, habits)
     }
 
     fn spawn(
@@ -181,7 +218,7 @@ impl Server {
         parts: Parts,
         syncing: Syncing,
         checkpoints: CheckpointSchedule,
-        containers: ContainerSchedule,
+        (containers, patience): (ContainerSchedule, Patience),
     ) -> Result<Server, Failure> {
         let (failed, failures) = mpsc::unbounded_channel();
         let log_inbox = Arc::new(Inbox::default());
@@ -202,26 +239,24 @@ impl Server {
             threads.push((name, thread.map_err(|error| Failure::Thread(name, error))?));
             Ok::<(), Failure>(())
         };
-        let driver = Driver {
-            shared: shared.clone(),
-            replica: parts.replica,
-            log: log_inbox.clone(),
-            applier: applier_inbox.clone(),
+        let driver = Driver::new(
+            shared.clone(),
+            parts.replica,
+            (log_inbox.clone(), applier_inbox.clone()),
+            Box::new(NoPeers),
             containers,
-        };
+            patience,
+        );
         spawn("driver", Box::new(move || driver.run()))?;
-        let (of_shared, inbox, mut log) = (shared.clone(), log_inbox.clone(), parts.log);
-        spawn(
-            "log",
-            Box::new(move || log_writer::run(&of_shared, &inbox, &mut log, syncing)),
-        )?;
+        let inbox = log_inbox.clone();
+        let writer = LogWriter::new(shared.clone(), parts.log, syncing);
+        spawn("log", Box::new(move || writer.run(&inbox)))?;
         let checkpointer = Checkpointer::new(shared.clone(), parts.applier, store_inbox.clone(), checkpoints);
         spawn("applier", Box::new(move || checkpointer.run(&applier_inbox)))?;
         let (of_shared, tree, generations) = (shared.clone(), parts.tree, parts.generations);
-        let membership = parts.membership;
         spawn(
             "store",
-            Box::new(move || store::run(&of_shared, &store_inbox, tree, &generations, &membership, checkpoints)),
+            Box::new(move || store::run(&of_shared, &store_inbox, tree, &generations, checkpoints)),
         )?;
         Ok(Server {
             shared,

@@ -1,10 +1,12 @@
 //! From what is on disk to parts that can run: directories, tree, log, and one truth from both.
 
 use super::applier::Applier;
-use super::shared::{DriverInput, SessionNews, Shared};
+use super::chance::Chance;
+use super::clock::Clock;
+use super::shared::{AppliedTo, BOOT_SHIFT, DriverInput, SessionNews, Shared};
 use super::{Failure, MakeWords, Settings, logging, recorded, store};
-use crate::replica::{self, Replica, ReplicaOptions};
-use crate::state_machine::{Rules, State};
+use crate::replica::{self, MembersAt, Registry, Replica, ReplicaOptions};
+use crate::state_machine::{Rules, ServerId, State};
 use crate::storage::directory::{DataDirectory, Identity, Layout};
 use crate::storage::file::DiskFiles;
 use crate::storage::generations::Generations;
@@ -36,14 +38,15 @@ pub(super) struct Parts {
     pub(super) replica: Replica,
     pub(super) applier: Applier,
     pub(super) tree: TreeStore,
-    pub(super) membership: ConfState,
 }
 
 /// The state as it was loaded, and the entry that it ends with.
 pub(super) struct Loaded {
     pub(super) state: State,
     pub(super) applied: LogPoint,
-    pub(super) membership: Option<ConfState>,
+    pub(super) members: MembersAt,
+    /// Whether nothing was ever stored.
+    pub(super) is_new: bool,
 }
 
 /// Reads everything back.
@@ -70,12 +73,18 @@ pub(super) fn recover(
     }
     let log_took = started.elapsed().saturating_sub(tree_took);
     let reconciled = reconcile(loaded.applied, recovered)?;
-    let alone = ConfState {
-        voters: vec![settings.server.0],
-        ..ConfState::default()
-    };
-    let membership = loaded.membership.unwrap_or(alone);
-    reconciled.settle(&mut log, &membership)?;
+    let identity = directory.identity();
+    let is_fresh = loaded.is_new && reconciled.recovered.entries.is_empty();
+    let mut members = loaded.members;
+    let alone = vec![identity.server_id];
+    if loaded.is_new && !is_fresh {
+        // Stopped before its first checkpoint, by a version whose logs began without a founding.
+        members.conf_state.voters.clone_from(&alone);
+    }
+    if members.conf_state.voters == alone {
+        members.registry.set(ServerId(identity.server_id), identity.incarnation);
+    }
+    reconciled.settle(&mut log, &members.conf_state)?;
     let replaying = log.last_index().saturating_sub(loaded.applied.index);
     recorded::loaded(tree_took, log_took, replaying);
     tracing::info!(
@@ -92,31 +101,56 @@ pub(super) fn recover(
             timeout_ms: session.timeout_ms,
         })
         .collect();
-    let shared = Arc::new_cyclic(|weak| Shared::new(settings, loaded.state, watches, words(weak.clone())));
-    shared.driver.push(DriverInput::Applied {
-        index: loaded.applied.index,
-        sessions,
+    let clock = Clock::start();
+    let boot = clock.wall_ms().cast_unsigned();
+    let shared = Arc::new_cyclic(|weak| {
+        let chance = Chance::of_machine();
+        Shared::new(
+            settings,
+            loaded.state,
+            watches,
+            words(weak.clone()),
+            (clock, chance, boot),
+        )
     });
+    shared.driver.push(DriverInput::Applied(AppliedTo {
+        index: loaded.applied.index,
+        term: loaded.applied.term,
+        own: 0,
+        sessions,
+    }));
+    if is_fresh {
+        let conf_state = ConfState {
+            voters: alone,
+            ..ConfState::default()
+        };
+        let registry = Registry::new([(shared.settings.server, identity.incarnation)]);
+        shared.driver.push(DriverInput::Found { conf_state, registry });
+    }
     let recovered = reconciled.recovered;
     let mut replica = Replica::new(
         ReplicaOptions {
             server: shared.settings.server,
-            voters: vec![shared.settings.server],
+            incarnation: identity.incarnation,
+            stream: boot << BOOT_SHIFT,
             rules,
-            election_jitter_ticks: 0,
+            election_ticks: 10,
+            election_slot: 0,
+            log_budget_bytes: 0,
         },
         replica::Recovered {
             truncated: (recovered.base.index, recovered.base.term),
             entries: recovered.entries,
             hard_state: recovered.hard_state,
-            membership: Some(membership.clone()),
+            conf_state: members.conf_state.clone(),
+            registry: members.registry.clone(),
             applied_index: loaded.applied.index,
         },
         &logging::slog_to_tracing(),
     )?;
     // A lone server sends its log to nobody: what the tree holds need not stand in memory again.
     replica.compact(loaded.applied.index);
-    let applier = Applier::new(shared.clone(), loaded.applied.index, loaded.applied.term);
+    let applier = Applier::new(shared.clone(), loaded.applied.index, loaded.applied.term, members);
     Ok((
         shared,
         Parts {
@@ -126,7 +160,6 @@ pub(super) fn recover(
             replica,
             applier,
             tree,
-            membership,
         },
     ))
 }

@@ -1,20 +1,24 @@
 //! What all parts of a running server share.
 
+use super::chance::Chance;
 use super::clock::Clock;
 use super::connection::{Connection, ConnectionView};
 use super::ensemble_view::{EnsembleBoard, EnsembleView};
 use super::handshake::NewSession;
 use super::inbox::Inbox;
+use super::pending::Closing;
 use super::pipeline::Surroundings;
 use super::settings::Settings;
 use super::statistics::Statistics;
 use crate::proto::{SessionId, Zxid};
-use crate::state_machine::{Command, ConnectionId, State};
+use crate::replica::{Peer, PeerMessage, Registry, Standing};
+use crate::state_machine::{Command, ConnectionId, ServerId, State};
 use crate::watch::Watches;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
+use raft::prelude::ConfState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -29,7 +33,27 @@ const COMPLAINTS_REMEMBERED: usize = 1024;
 /// How long an operator's question waits for the driver, which is busy for milliseconds at most unless it hangs.
 const DRIVER_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The barrier that tells that clients may be served; the others are named by their connections, whose numbers stay below.
+pub(super) const SERVING: u64 = u64::MAX;
+
+/// The number of a start stands above so many bits of the connections' numbers: four million of them per start.
+pub(super) const BOOT_SHIFT: u32 = 22;
+
+/// How far the applier has come.
+#[derive(Debug)]
+pub(super) struct AppliedTo {
+    /// The last entry.
+    pub(super) index: u64,
+    /// Its term.
+    pub(super) term: u64,
+    /// Commands of this server's connections since the last report.
+    pub(super) own: usize,
+    /// What became of sessions on the way.
+    pub(super) sessions: Vec<SessionNews>,
+}
+
 /// What the driver is told.
+#[expect(dead_code, reason = "the links between servers, which tell the rest, come next")]
 pub(super) enum DriverInput {
     /// Commands of a connection, in its order.
     Commands(Vec<Command>),
@@ -37,10 +61,24 @@ pub(super) enum DriverInput {
     Barrier(ConnectionId),
     /// The log has written up to this append.
     Persisted(u64),
-    /// The applier has come to this index; what became of sessions on the way.
-    Applied { index: u64, sessions: Vec<SessionNews> },
+    /// The applier has come further.
+    Applied(AppliedTo),
     /// The tree on disk holds everything up to this index.
     Durable { index: u64 },
+    /// This server founds an ensemble of these members, be it of itself alone.
+    Found { conf_state: ConfState, registry: Registry },
+    /// The tree on disk is that of the snapshot being installed.
+    Installed,
+    /// A peer has sent messages.
+    Peer { from: Peer, messages: Vec<PeerMessage> },
+    /// Our link to a peer is up.
+    Linked(Peer),
+    /// Our link to a peer has broken.
+    Unlinked(ServerId),
+    /// A peer's host says that nobody listens there.
+    Gone(ServerId),
+    /// If this server leads, another one should.
+    HandOver,
     /// An operator asks how long the sessions may stay silent, ms.
     Deadlines(std::sync::mpsc::Sender<Vec<(SessionId, u64)>>),
     /// End, once everything handed in before is done.
@@ -105,14 +143,22 @@ pub struct Shared {
     applied_zxid: AtomicI64,
     ensemble: EnsembleBoard,
     serving: AtomicBool,
+    standing: Mutex<Standing>,
     stopping: CancellationToken,
+    chance: Chance,
     next_connection: AtomicU64,
     next_session: AtomicI64,
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings, state: State, watches: Watches, words: Box<dyn Words>) -> Shared {
-        let clock = Clock::start();
+    /// `boot` is greater than at every earlier start, and less than 2^42.
+    pub(super) fn new(
+        settings: Settings,
+        state: State,
+        watches: Watches,
+        words: Box<dyn Words>,
+        (clock, chance, boot): (Clock, Chance, u64),
+    ) -> Shared {
         let wall_ms = clock.wall_ms();
         Shared {
             applied_zxid: AtomicI64::new(state.zxid().0),
@@ -132,7 +178,9 @@ impl Shared {
             ensemble: EnsembleBoard::default(),
             serving: AtomicBool::new(false),
             stopping: CancellationToken::new(),
-            next_connection: AtomicU64::new(first_connection(wall_ms)),
+            standing: Mutex::default(),
+            chance,
+            next_connection: AtomicU64::new(first_connection(boot)),
             next_session: AtomicI64::new(first_session(settings.server.0, wall_ms)),
             settings,
         }
@@ -234,9 +282,24 @@ impl Shared {
         self.serving.load(Ordering::Acquire)
     }
 
-    /// This server leads, and has applied all that was acknowledged before: clients may be served, unless it stops.
-    pub(super) fn set_leading(&self) {
+    /// All that was acknowledged before a leader was last found is applied: clients may be served, unless the server stops.
+    pub(super) fn set_serving(&self) {
         self.serving.store(!self.is_stopping(), Ordering::Release);
+    }
+
+    /// Clients are sent away until there is a leader again.
+    pub(super) fn set_out_of_service(&self) {
+        self.serving.store(false, Ordering::Release);
+        self.for_each_connection(|connection| connection.close(Closing::NotServing));
+    }
+
+    /// What this server is in its ensemble, and who leads.
+    pub fn standing(&self) -> Standing {
+        *self.standing.lock()
+    }
+
+    pub(super) fn set_standing(&self, standing: Standing) {
+        *self.standing.lock() = standing;
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -268,11 +331,21 @@ impl Shared {
         self.touched.lock().push(session);
     }
 
+    /// Random bytes.
+    pub(super) fn sixteen_random_bytes(&self) -> [u8; 16] {
+        self.chance.sixteen_bytes()
+    }
+
+    /// The number that the next connection will have.
+    pub(super) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.load(Ordering::Relaxed))
+    }
+
     /// An id and a password for a session that may be opened.
     pub(super) fn new_session(&self) -> NewSession {
         NewSession {
             id: SessionId(self.next_session.fetch_add(1, Ordering::Relaxed)),
-            password: rand::random(),
+            password: self.chance.sixteen_bytes(),
         }
     }
 
@@ -325,8 +398,8 @@ impl Shared {
 
 /// Connections are numbered anew at every start, and never again with a number of an earlier one: commands of connections
 /// long gone may still stand in the log.
-fn first_connection(wall_ms: i64) -> u64 {
-    ((wall_ms / 1000).cast_unsigned() << 32) | 1
+fn first_connection(boot: u64) -> u64 {
+    (boot << BOOT_SHIFT) | 1
 }
 
 /// ZooKeeper's session ids: the server in the top byte, then 40 bits of milliseconds, then a counter.

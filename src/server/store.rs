@@ -10,6 +10,7 @@ use super::recorded;
 use super::recovery::Loaded;
 use super::shared::{DriverInput, Shared};
 use crate::proto::{Acl, Decoder, Malformed, SessionId, Zxid};
+use crate::replica::{MembersAt, Registry};
 use crate::state_machine::{
     AclId, Checkpoint, ConnectionId, DataRecord, LoadError, Loader, NodeRecord, Origin, Record, ServerId, Session,
     State, StoredStat,
@@ -22,14 +23,25 @@ use crate::storage::tree::{
 use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
 use raft::prelude::ConfState;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What the store's thread is told.
 #[allow(dead_code)] // View and Switch: the driver of an ensemble is what asks for them, and is on its way.
 pub(super) enum StoreInput {
-    /// Write this: it leads to the entry `applied`.
-    Checkpoint { checkpoint: Checkpoint, applied: LogPoint },
+    /// Write this: it leads to the entry `applied`, with the members as of then.
+    Checkpoint {
+        checkpoint: Checkpoint,
+        applied: LogPoint,
+        members: Arc<MembersAt>,
+    },
+    /// Write this whole state into the empty tree, and make it durable: the log may then begin behind it.
+    Install {
+        checkpoint: Checkpoint,
+        applied: LogPoint,
+        members: Arc<MembersAt>,
+    },
     /// Somebody wants to read the tree as of the last checkpoint. `None`: there was none yet.
     View(Box<dyn FnOnce(Option<TreeView>) + Send>),
     /// Go on with this tree, which came as a snapshot and is complete and durable. Checkpoints that were handed in
@@ -88,17 +100,17 @@ pub(super) fn load(tree: &mut TreeStore) -> Result<Loaded, Failure> {
         return Ok(Loaded {
             state: State::new(),
             applied: LogPoint::default(),
-            membership: None,
+            members: MembersAt::default(),
+            is_new: true,
         });
     };
     let state = load_state(tree, &meta, &AtomicBool::new(false))?;
-    let membership = ConfState::parse_from_bytes(&meta.membership)
-        .ok()
-        .filter(|known| !known.voters.is_empty());
+    let members = decode_members(&meta)?;
     Ok(Loaded {
         state,
         applied: meta.applied,
-        membership,
+        members,
+        is_new: false,
     })
 }
 
@@ -108,10 +120,8 @@ pub(super) fn run(
     inbox: &Inbox<StoreInput>,
     mut tree: TreeStore,
     generations: &Generations,
-    membership: &ConfState,
     schedule: CheckpointSchedule,
 ) -> Result<(), Failure> {
-    let membership: Bytes = membership.write_to_bytes().unwrap_or_default().into();
     let mut inputs = Vec::new();
     let times = metrics::histogram!("snapshottime");
     let mut last_persist_us = shared.clock.now_us();
@@ -121,10 +131,14 @@ pub(super) fn run(
         let mut stop = false;
         for input in inputs.drain(..) {
             match input {
-                StoreInput::Checkpoint { checkpoint, applied } => {
+                StoreInput::Checkpoint {
+                    checkpoint,
+                    applied,
+                    members,
+                } => {
                     written += checkpoint.records.len() + 1;
                     let (zxid, started) = (checkpoint.zxid, Instant::now());
-                    commit(&mut tree, checkpoint, applied, &membership)?;
+                    commit(&mut tree, &checkpoint, applied, &members)?;
                     recorded::checkpoint(&times, started.elapsed());
                     shared.statistics.checkpointed(zxid.0, shared.clock.wall_ms());
                 }
@@ -137,6 +151,15 @@ pub(super) fn run(
                     shared.statistics.checkpointed(zxid, shared.clock.wall_ms());
                     done();
                     discard(generations, former);
+                }
+                StoreInput::Install {
+                    checkpoint,
+                    applied,
+                    members,
+                } => {
+                    commit(&mut tree, &checkpoint, applied, &members)?;
+                    tree.persist()?;
+                    shared.driver.push(DriverInput::Installed);
                 }
                 StoreInput::Stop => stop = true,
             }
@@ -172,11 +195,12 @@ fn discard(generations: &Generations, former: TreeStore) {
     generations.remove(&directory);
 }
 
+/// Writes a checkpoint, without making it durable.
 pub(super) fn commit(
     tree: &mut TreeStore,
-    checkpoint: Checkpoint,
+    checkpoint: &Checkpoint,
     applied: LogPoint,
-    membership: &Bytes,
+    members: &MembersAt,
 ) -> Result<(), Failure> {
     let mut batch = tree.batch()?;
     for record in &checkpoint.records {
@@ -186,10 +210,21 @@ pub(super) fn commit(
         applied,
         zxid: checkpoint.zxid.0,
         digest: checkpoint.digest,
-        membership: membership.clone(),
-        extension: Bytes::new(),
+        membership: members.conf_state.write_to_bytes().unwrap_or_default().into(),
+        extension: members.registry.to_bytes(),
     })?;
     Ok(())
+}
+
+/// The members as of the entry that the stored tree ends with.
+fn decode_members(meta: &Meta) -> Result<MembersAt, Failure> {
+    let conf_state = ConfState::parse_from_bytes(&meta.membership).map_err(|_| Failure::Members)?;
+    let registry = Registry::decode(&meta.extension).map_err(|_| Failure::Members)?;
+    Ok(MembersAt {
+        index: meta.applied.index,
+        conf_state,
+        registry,
+    })
 }
 
 fn put(batch: &mut CheckpointBatch<'_>, record: &Record) -> Result<(), Failure> {

@@ -295,6 +295,23 @@ impl Command {
     }
 }
 
+impl Command {
+    /// A list of commands on its way to the leader, as in an entry.
+    pub fn encode_list(commands: &[Command], out: &mut BytesMut) {
+        out.write_count(commands.len());
+        for command in commands {
+            command.encode(out);
+        }
+    }
+
+    /// Reads one. Bodies are slices of what the decoder reads.
+    pub fn decode_list(decoder: &mut Decoder<'_>) -> Result<Vec<Command>, Malformed> {
+        decoder
+            .vector(Command::LEAST_BYTES, Command::decode)?
+            .ok_or(Malformed::UnexpectedNull)
+    }
+}
+
 impl Batch {
     /// The bytes of a raft entry. `Command` is taken by reference so that the origin can keep what it waits for.
     pub fn encode(stamp: Stamp, commands: &[Command]) -> Bytes {
@@ -303,10 +320,7 @@ impl Batch {
         out.put_u8(FORMAT_VERSION);
         out.write_long(stamp.time_ms);
         out.put_u32(stamp.rules.0);
-        out.write_count(commands.len());
-        for command in commands {
-            command.encode(&mut out);
-        }
+        Command::encode_list(commands, &mut out);
         out.freeze()
     }
 
@@ -320,9 +334,7 @@ impl Batch {
         let mut decoder = Decoder::new(&rest);
         let time_ms = decoder.long()?;
         let rules = Rules(decoder.int()?.cast_unsigned());
-        let commands = decoder
-            .vector(Command::LEAST_BYTES, Command::decode)?
-            .ok_or(Malformed::UnexpectedNull)?;
+        let commands = Command::decode_list(&mut decoder)?;
         Ok(Batch {
             stamp: Stamp { time_ms, rules },
             commands,

@@ -4,6 +4,7 @@ use super::wire::{Frame, read_frame, write_frame};
 use super::*;
 use crate::proto::request::{CreateRequest, Write};
 use crate::proto::{Acl, Identity, OpCode, SessionId, Xid};
+use crate::replica::{MembersAt, Registry};
 use crate::server::store;
 use crate::state_machine::command::SessionBody;
 use crate::state_machine::{Command, ConnectionId, Origin, Rules, ServerId, Stamp, State};
@@ -101,9 +102,16 @@ fn create(state: &mut State, path: &str, data: Vec<u8>, flags: i32) {
     apply(state, OpCode::Create, body.freeze());
 }
 
+fn members() -> MembersAt {
+    MembersAt {
+        registry: Registry::new([(ServerId(1), 77)]),
+        ..MembersAt::default()
+    }
+}
+
 fn checkpoint(state: &mut State, tree: &mut TreeStore, index: u64) {
     let applied = LogPoint { index, term: 3 };
-    store::commit(tree, state.take_dirty(), applied, &Bytes::from_static(b"members")).expect("commit");
+    store::commit(tree, &state.take_dirty(), applied, &members()).expect("commit");
 }
 
 /// A member with so many znodes of 2,000 bytes, an ephemeral among them.

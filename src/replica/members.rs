@@ -1,0 +1,161 @@
+//! Who belongs to the ensemble, who leads it, and how those catch up that the log no longer reaches.
+
+use super::{FOUNDING, MembersAt, Registry, Replica, ReplicaError, SnapshotPoint, Work};
+use crate::state_machine::ServerId;
+use protobuf::Message as _;
+use raft::SnapshotStatus;
+use raft::prelude::{ConfChangeV2, ConfState, EntryType, Snapshot};
+
+impl Replica {
+    /// Founds an ensemble of these members: the empty log begins behind the entry 1 of term 1, which never was. So whoever
+    /// joins without any data is given a snapshot, in which the members stand. Says whether there was nothing yet.
+    pub fn found(&mut self, members: ConfState, registry: &Registry) -> bool {
+        let raft = &mut self.raft.raft;
+        if raft.raft_log.last_index() > 0 {
+            return false;
+        }
+        let mut snapshot = Snapshot {
+            data: registry.to_bytes(),
+            ..Snapshot::default()
+        };
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (FOUNDING.0, FOUNDING.1);
+        metadata.set_conf_state(members);
+        raft.become_follower(raft.term.max(FOUNDING.1), raft::INVALID_ID);
+        raft.restore(snapshot)
+    }
+
+    /// Stands for election now.
+    pub fn stand(&mut self) -> Result<(), ReplicaError> {
+        Ok(self.raft.campaign()?)
+    }
+
+    /// Whose promises count.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The members as raft knows them.
+    pub fn conf_state(&self) -> ConfState {
+        self.raft.raft.prs().conf().to_conf_state()
+    }
+
+    /// Of each other member: the last entry that it is known to hold. On a leader alone.
+    pub fn progress(&self) -> impl Iterator<Item = (ServerId, u64)> {
+        let own = self.options.server.0;
+        let progress = self.raft.raft.prs().iter();
+        progress
+            .filter(move |(id, _)| **id != own)
+            .map(|(id, progress)| (ServerId(*id), progress.matched))
+    }
+
+    /// The last entry that is known to be committed.
+    pub fn committed(&self) -> u64 {
+        self.raft.raft.raft_log.committed
+    }
+
+    /// Whether a change of members is under way.
+    pub fn is_changing(&self) -> bool {
+        self.raft.raft.has_pending_conf()
+    }
+
+    /// Proposes a change of members; says whether it was. It is dropped while another one is under way.
+    pub fn change_members(&mut self, change: ConfChangeV2) -> bool {
+        self.is_leader() && !self.is_changing() && self.raft.propose_conf_change(Vec::new(), change).is_ok()
+    }
+
+    /// Hands leadership to the follower that is closest behind; says to whom. Nothing is proposed meanwhile.
+    pub fn hand_over(&mut self) -> Option<ServerId> {
+        if !self.is_leader() {
+            return None;
+        }
+        let own = self.options.server;
+        let prs = self.raft.raft.prs();
+        let voters = prs.iter().filter(|(id, progress)| {
+            let server = ServerId(**id);
+            server != own
+                && prs.conf().voters().contains(**id)
+                && progress.recent_active
+                && self.contacts.contains_key(&server)
+        });
+        let (best, _) = voters.max_by_key(|(id, progress)| (progress.matched, std::cmp::Reverse(**id)))?;
+        let best = *best;
+        self.raft.transfer_leader(best);
+        Some(ServerId(best))
+    }
+
+    /// A snapshot was made, and can be sent.
+    pub fn snapshot_made(&mut self, point: SnapshotPoint) {
+        self.raft.mut_store().offer_snapshot(point);
+    }
+
+    /// Sending a snapshot has ended, one way or the other.
+    pub fn snapshot_sent(&mut self, to: ServerId, succeeded: bool) {
+        self.transfers.remove(&to);
+        let status = if succeeded {
+            SnapshotStatus::Finish
+        } else {
+            SnapshotStatus::Failure
+        };
+        self.raft.report_snapshot(to.0, status);
+    }
+
+    /// The snapshots that were made are gone.
+    pub fn snapshots_gone(&mut self) {
+        self.raft.mut_store().withdraw_snapshot();
+    }
+
+    /// The log begins anew behind a snapshot. Whether it holds what was submitted here, nobody can tell.
+    pub(super) fn restore(&mut self, ready: &raft::Ready) -> SnapshotPoint {
+        let snapshot = ready.snapshot();
+        let metadata = snapshot.get_metadata();
+        // We have made it ourselves; bytes that cannot be read would leave nobody to trust, which is safe.
+        self.registry = Registry::decode(&snapshot.data).unwrap_or_default();
+        self.outbox.forget();
+        let point = SnapshotPoint {
+            term: metadata.term,
+            members: MembersAt {
+                index: metadata.index,
+                conf_state: metadata.get_conf_state().clone(),
+                registry: self.registry.clone(),
+            },
+        };
+        self.raft.mut_store().restore(&point);
+        point
+    }
+
+    /// Committed changes of members take effect when they are handed out.
+    pub(super) fn change_conf(&mut self, work: &mut Work) -> Result<(), ReplicaError> {
+        for entry in &work.apply {
+            if entry.get_entry_type() == EntryType::EntryNormal {
+                continue;
+            }
+            let unreadable = |_| ReplicaError::Change(entry.index);
+            let change = ConfChangeV2::parse_from_bytes(&entry.data).map_err(unreadable)?;
+            let registered = Registry::decode(&change.context).map_err(|_| ReplicaError::Change(entry.index))?;
+            let conf_state = self.raft.apply_conf_change(&change)?;
+            for (server, incarnation) in registered.iter() {
+                self.registry.set(server, incarnation);
+            }
+            let is_member = |server: ServerId| {
+                [&conf_state.voters, &conf_state.learners, &conf_state.voters_outgoing]
+                    .iter()
+                    .any(|members| members.contains(&server.0))
+            };
+            let left: Vec<_> = self
+                .registry
+                .iter()
+                .map(|(server, _)| server)
+                .filter(|server| !is_member(*server))
+                .collect();
+            left.into_iter().for_each(|server| self.registry.remove(server));
+            self.raft.mut_store().set_conf_state(conf_state.clone());
+            work.members.push(MembersAt {
+                index: entry.index,
+                conf_state,
+                registry: self.registry.clone(),
+            });
+        }
+        Ok(())
+    }
+}

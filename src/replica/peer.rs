@@ -1,0 +1,261 @@
+//! What members say to each other.
+//!
+//! ```text
+//!   message    kind:1  body
+//!   raft       to_incarnation:8  protobuf
+//!   forward    term:8 stream:8 first:8  command list
+//!   taken      term:8 stream:8 next:8
+//!   touches    number:8  vector<session:8>
+//!   touched    number:8
+//!   digest     zxid:8 digest:8
+//!   founded    cluster_id:8
+//! ```
+//!
+//! A message comes over a link whose hello has told whose it is; links lose messages only as a whole tail, simulated ones
+//! lose, repeat and reorder them as they like.
+
+use crate::proto::jute::{Decoder, Encode, Malformed};
+use crate::proto::{SessionId, Zxid};
+use crate::state_machine::{Command, ServerId};
+use bytes::{BufMut, Bytes, BytesMut};
+use protobuf::Message as _;
+use raft::prelude::Message;
+
+const RAFT: u8 = 1;
+const FORWARD: u8 = 2;
+const TAKEN: u8 = 3;
+const TOUCHES: u8 = 4;
+const TOUCHED: u8 = 5;
+const DIGEST: u8 = 6;
+const FOUNDED: u8 = 7;
+
+/// Who speaks: what the hello of its link has told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The member.
+    pub server: ServerId,
+    /// The life of its data directory. A member that has lost its data comes back with another one.
+    pub incarnation: u64,
+}
+
+/// What one member tells another.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerMessage {
+    /// raft's own.
+    Raft {
+        /// For which life of the receiver it is; 0 for any. What relies on the receiver's memory is for one life only.
+        to_incarnation: u64,
+        /// The message.
+        message: Message,
+    },
+    /// Commands of the sender's sessions, for the leader.
+    Forward {
+        /// A leader takes only those of its own term.
+        term: u64,
+        /// See the outbox.
+        stream: u64,
+        /// Number of the first.
+        first: u64,
+        /// The commands, in order.
+        commands: Vec<Command>,
+    },
+    /// The leader's answer: it waits for the command `next`.
+    Taken {
+        /// As forwarded.
+        term: u64,
+        /// As forwarded.
+        stream: u64,
+        /// What is to come next.
+        next: u64,
+    },
+    /// Signs of life of the sender's sessions, for the leader.
+    Touches {
+        /// To be confirmed.
+        number: u64,
+        /// Whose.
+        sessions: Vec<SessionId>,
+    },
+    /// The leader's answer.
+    Touched {
+        /// As sent.
+        number: u64,
+    },
+    /// The sender's state had this digest at this zxid.
+    Digest {
+        /// When.
+        zxid: Zxid,
+        /// What.
+        digest: u64,
+    },
+    /// The sender has founded the ensemble: for those who were linked with it before.
+    Founded {
+        /// How it is known from now on.
+        cluster_id: u64,
+    },
+}
+
+impl PeerMessage {
+    /// Its bytes.
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        match self {
+            PeerMessage::Raft {
+                to_incarnation,
+                message,
+            } => {
+                let size_bytes = message.compute_size() as usize;
+                out.reserve(9 + size_bytes);
+                out.put_u8(RAFT);
+                out.put_u64(*to_incarnation);
+                // Writing into memory that grows cannot fail.
+                let _ = message.write_to_writer(&mut (&mut out).writer());
+            }
+            PeerMessage::Forward {
+                term,
+                stream,
+                first,
+                commands,
+            } => {
+                out.reserve(29 + commands.iter().map(Command::size_bytes).sum::<usize>());
+                out.put_u8(FORWARD);
+                out.put_u64(*term);
+                out.put_u64(*stream);
+                out.put_u64(*first);
+                Command::encode_list(commands, &mut out);
+            }
+            PeerMessage::Taken { term, stream, next } => {
+                out.put_u8(TAKEN);
+                out.put_u64(*term);
+                out.put_u64(*stream);
+                out.put_u64(*next);
+            }
+            PeerMessage::Touches { number, sessions } => {
+                out.put_u8(TOUCHES);
+                out.put_u64(*number);
+                out.write_count(sessions.len());
+                sessions.iter().for_each(|session| out.write_long(session.0));
+            }
+            PeerMessage::Touched { number } => {
+                out.put_u8(TOUCHED);
+                out.put_u64(*number);
+            }
+            PeerMessage::Digest { zxid, digest } => {
+                out.put_u8(DIGEST);
+                out.write_long(zxid.0);
+                out.put_u64(*digest);
+            }
+            PeerMessage::Founded { cluster_id } => {
+                out.put_u8(FOUNDED);
+                out.put_u64(*cluster_id);
+            }
+        }
+        out.freeze()
+    }
+
+    /// Reads one. Commands' bodies are slices of `bytes`.
+    pub fn decode(bytes: &Bytes) -> Result<PeerMessage, Malformed> {
+        let (kind, rest) = bytes.split_first().ok_or(Malformed::Truncated)?;
+        let rest = bytes.slice_ref(rest);
+        let mut decoder = Decoder::new(&rest);
+        let mut number = || Ok::<_, Malformed>(decoder.long()?.cast_unsigned());
+        Ok(match *kind {
+            RAFT => PeerMessage::Raft {
+                to_incarnation: number()?,
+                message: Message::parse_from_bytes(&decoder.take_rest()).map_err(|_| Malformed::UnknownKind)?,
+            },
+            FORWARD => PeerMessage::Forward {
+                term: number()?,
+                stream: number()?,
+                first: number()?,
+                commands: Command::decode_list(&mut decoder)?,
+            },
+            TAKEN => PeerMessage::Taken {
+                term: number()?,
+                stream: number()?,
+                next: number()?,
+            },
+            TOUCHES => PeerMessage::Touches {
+                number: number()?,
+                sessions: decoder
+                    .vector(8, |decoder| decoder.long().map(SessionId))?
+                    .unwrap_or_default(),
+            },
+            TOUCHED => PeerMessage::Touched { number: number()? },
+            DIGEST => PeerMessage::Digest {
+                zxid: Zxid(number()?.cast_signed()),
+                digest: number()?,
+            },
+            FOUNDED => PeerMessage::Founded { cluster_id: number()? },
+            _ => return Err(Malformed::UnknownKind),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{Identity, OpCode, Xid};
+    use crate::state_machine::Origin;
+    use raft::prelude::{Entry, MessageType};
+
+    #[test]
+    fn messages_survive_the_link() {
+        let mut message = Message {
+            term: 3,
+            from: 1,
+            to: 2,
+            ..Message::default()
+        };
+        message.set_msg_type(MessageType::MsgAppend);
+        message.set_entries(
+            vec![Entry {
+                index: 9,
+                data: b"data".as_ref().into(),
+                ..Entry::default()
+            }]
+            .into(),
+        );
+        let command = Command {
+            origin: Origin::default(),
+            session: SessionId(4),
+            xid: Xid(5),
+            identities: [Identity::new("ip", "::1")].into(),
+            op: OpCode::Delete,
+            body: Bytes::from_static(b"body"),
+        };
+        for message in [
+            PeerMessage::Raft {
+                to_incarnation: 77,
+                message,
+            },
+            PeerMessage::Forward {
+                term: 1,
+                stream: u64::MAX,
+                first: 3,
+                commands: vec![command],
+            },
+            PeerMessage::Taken {
+                term: 1,
+                stream: 2,
+                next: 3,
+            },
+            PeerMessage::Touches {
+                number: 1,
+                sessions: vec![SessionId(-1), SessionId(2)],
+            },
+            PeerMessage::Touched { number: 1 },
+            PeerMessage::Digest {
+                zxid: Zxid(128),
+                digest: u64::MAX,
+            },
+            PeerMessage::Founded { cluster_id: 8 },
+        ] {
+            assert_eq!(PeerMessage::decode(&message.to_bytes()), Ok(message));
+        }
+        assert_eq!(PeerMessage::decode(&Bytes::new()), Err(Malformed::Truncated));
+        assert_eq!(
+            PeerMessage::decode(&Bytes::from_static(&[99])),
+            Err(Malformed::UnknownKind)
+        );
+    }
+}
