@@ -107,6 +107,7 @@ fn tls_options(endpoint: &TlsEndpoint) -> Option<TlsOptions> {
         password: store.password.expose().to_owned(),
     };
     Some(TlsOptions {
+        prefix: "ssl.",
         key_store: store(endpoint.key_store.as_ref()?),
         trust_store: endpoint.trust_store.as_ref().map(store),
         client_certificate: match endpoint.client_auth {

@@ -9,6 +9,7 @@ use super::dialler::REFUSAL_INTERVAL;
 use super::frame::{self, FrameError};
 use super::hello::{self, Greeting, Hello, HelloError, PROTOCOL_VERSION, Purpose, Refusal, RefusalCode, Word};
 use super::stream::{self, PeerStream};
+use crate::net::tls::{self, HandshakeError};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -158,13 +159,14 @@ impl Acceptor {
     async fn meet(&self, stream: TcpStream) -> Result<(Greeting, PeerStream), HelloError> {
         let options = &self.context.options;
         stream::prepare(&stream, options)?;
-        let mut stream = PeerStream::plain(stream);
+        let mut stream = self.encrypt(stream).await?;
         let theirs = match hello::hear(&mut stream).await? {
             Word::Hello(greeting) => greeting,
             _ => return Err(HelloError::Damaged("it does not begin with a hello")),
         };
         let ours = self.context.reception.hello();
         let admitted = hello::examine_caller(&ours, &theirs)
+            .and_then(|()| self.check_certificate(&stream, theirs.hello.server))
             .and_then(|()| self.check_boot(&theirs.hello))
             .and_then(|()| self.context.reception.admit(&theirs.hello));
         if let Err(refusal) = admitted {
@@ -185,6 +187,51 @@ impl Acceptor {
         }
         stream.set_purpose(theirs.purpose, options)?;
         Ok((theirs, stream))
+    }
+
+    /// The handshake of TLS, where it is spoken.
+    async fn encrypt(&self, stream: TcpStream) -> Result<PeerStream, HelloError> {
+        let options = &self.context.options;
+        let Some(acceptor) = &options.encryption.acceptor else {
+            return Ok(PeerStream::plain(stream));
+        };
+        if options.encryption.plain_callers {
+            let mut first = [0];
+            stream.peek(&mut first).await?;
+            if first[0] != tls::FIRST_BYTE {
+                return Ok(PeerStream::plain(stream));
+            }
+        }
+        match acceptor.accept(stream, options.hello_limit).await {
+            Ok((stream, _)) => Ok(PeerStream::encrypted(stream)),
+            Err(HandshakeError::TooLate) => Err(HelloError::TooLate),
+            Err(HandshakeError::Failed(error)) => Err(HelloError::Tls(error)),
+        }
+    }
+
+    /// A certificate of the ensemble is not enough to be any of its members: it has to name the right one's host. Who has
+    /// shown none, where none is needed, is not checked.
+    fn check_certificate(&self, stream: &PeerStream, server: u64) -> Result<(), Refusal> {
+        let is_checked = self.context.options.encryption.check_callers;
+        let Some(certificate) = stream.certificate().filter(|_| is_checked) else {
+            return Ok(());
+        };
+        let addresses = self.context.addresses(server).unwrap_or_default();
+        if addresses
+            .iter()
+            .any(|address| tls::names_host(certificate, &address.host))
+        {
+            return Ok(());
+        }
+        let hosts: Vec<&str> = addresses.iter().map(|address| address.host.as_str()).collect();
+        Err(Refusal::new(
+            RefusalCode::Certificate,
+            format!(
+                "the certificate that server {server} shows does not name its host, which is [{}] by its server.{server} \
+                 line: give it the name as a subject alternative name, or set ssl.quorum.hostnameVerification=false",
+                hosts.join(", ")
+            ),
+        ))
     }
 
     fn check_boot(&self, peer: &Hello) -> Result<(), Refusal> {

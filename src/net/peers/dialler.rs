@@ -269,7 +269,7 @@ pub(super) async fn dial(
         match tokio::net::lookup_host((address.host.as_str(), address.port)).await {
             Ok(resolved) => {
                 for socket in resolved {
-                    match call(context, server, purpose, socket).await {
+                    match call(context, server, purpose, &address.host, socket).await {
                         Ok(dialled) => return Ok(dialled),
                         Err(error) => failures.push((address, error)),
                     }
@@ -302,13 +302,29 @@ fn complain(context: &Context, server: u64, address: &PeerAddress, error: &DialE
     }
 }
 
-async fn call(context: &Context, server: u64, purpose: Purpose, address: SocketAddr) -> Result<Dialled, DialError> {
+async fn call(
+    context: &Context,
+    server: u64,
+    purpose: Purpose,
+    host: &str,
+    address: SocketAddr,
+) -> Result<Dialled, DialError> {
     let connected = timeout(context.options.connect_limit, TcpStream::connect(address)).await;
     let stream = connected
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .and_then(|stream| stream::prepare(&stream, &context.options).map(|()| stream))
         .map_err(|error| DialError::Connect(address, error))?;
-    let (peer, stream) = hello::in_time(&context.options, introduce(context, server, purpose, stream))
+    let hellos = async {
+        let stream = match &context.options.encryption.connector {
+            None => PeerStream::plain(stream),
+            Some(connector) => {
+                let encrypted = connector.connect(stream, host, address.ip()).await;
+                PeerStream::encrypted(encrypted.map_err(HelloError::Tls)?)
+            }
+        };
+        introduce(context, server, purpose, stream).await
+    };
+    let (peer, stream) = hello::in_time(&context.options, hellos)
         .await
         .map_err(|error| DialError::Hello(address, error))?;
     Ok(Dialled { peer, address, stream })
@@ -319,9 +335,8 @@ async fn introduce(
     context: &Context,
     called: u64,
     purpose: Purpose,
-    stream: TcpStream,
+    mut stream: PeerStream,
 ) -> Result<(Hello, PeerStream), HelloError> {
-    let mut stream = PeerStream::plain(stream);
     let ours = Greeting {
         protocol_version: PROTOCOL_VERSION,
         hello: context.reception.hello(),

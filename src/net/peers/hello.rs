@@ -14,10 +14,12 @@
 //! read beyond the last byte of a word, so that the stream can go on in another form.
 
 use super::LinkOptions;
+use crate::net::tls;
 use bytes::{Buf, BufMut};
 use std::fmt;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_rustls::rustls;
 
 /// The version of hellos and frames that we speak.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -30,8 +32,6 @@ const MAGIC: [u8; 8] = *b"MENAGER\n";
 const BODY_BYTES: usize = 1024;
 /// Bytes of a refusal's text at most; the rest is cut off.
 const TEXT_BYTES: usize = 900;
-/// What a TLS record of a handshake begins with.
-const TLS_HANDSHAKE: u8 = 0x16;
 
 const HELLO: u8 = 1;
 const REFUSAL: u8 = 2;
@@ -89,12 +89,14 @@ pub enum RefusalCode {
     Identity = 7,
     /// This server is not ready to talk, or not any more.
     NotReady = 8,
+    /// Its certificate is that of another host.
+    Certificate = 9,
     /// A reason of a later version.
     Other = 255,
 }
 
 impl RefusalCode {
-    const ALL: [RefusalCode; 9] = [
+    const ALL: [RefusalCode; 10] = [
         RefusalCode::Version,
         RefusalCode::Cluster,
         RefusalCode::WrongServer,
@@ -103,6 +105,7 @@ impl RefusalCode {
         RefusalCode::OlderBoot,
         RefusalCode::Identity,
         RefusalCode::NotReady,
+        RefusalCode::Certificate,
         RefusalCode::Other,
     ];
 
@@ -117,6 +120,7 @@ impl RefusalCode {
             RefusalCode::OlderBoot => "older boot",
             RefusalCode::Identity => "identity",
             RefusalCode::NotReady => "not ready",
+            RefusalCode::Certificate => "certificate",
             RefusalCode::Other => "other",
         }
     }
@@ -158,6 +162,12 @@ pub enum HelloError {
     /// Plain here, TLS there.
     #[error("it speaks TLS, and this server does not: sslQuorum must be the same on all servers")]
     Encrypted,
+    /// The handshake of TLS.
+    #[error(
+        "TLS failed: {0}. sslQuorum must be the same on all servers, and each must trust the certificates of the others \
+         (ssl.quorum.trustStore.location)"
+    )]
+    Tls(#[source] io::Error),
     /// A bit has changed on the way, or the peer is mad.
     #[error("its hello is damaged: {0}")]
     Damaged(&'static str),
@@ -172,7 +182,19 @@ pub enum HelloError {
     TooLate,
     /// The connection.
     #[error("the connection broke during the hello: {0}")]
-    Broken(#[from] io::Error),
+    Broken(#[source] io::Error),
+}
+
+impl From<io::Error> for HelloError {
+    /// What TLS complains about comes as an error of reading or writing, too: in TLS 1.3 a certificate is refused only after
+    /// the handshake of the one who has shown it.
+    fn from(error: io::Error) -> HelloError {
+        if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            HelloError::Tls(error)
+        } else {
+            HelloError::Broken(error)
+        }
+    }
 }
 
 impl HelloError {
@@ -181,6 +203,7 @@ impl HelloError {
         match self {
             HelloError::NotAPeer(_) => "no peer",
             HelloError::Encrypted => "encrypted",
+            HelloError::Tls(_) => "tls",
             HelloError::Damaged(_) => "damaged",
             HelloError::RefusedByPeer(refusal) | HelloError::Refused(refusal) => refusal.code.name(),
             HelloError::TooLate => "too late",
@@ -299,7 +322,7 @@ pub(super) async fn hear<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Word, H
 }
 
 fn stranger(bytes: &[u8]) -> HelloError {
-    if bytes.first() == Some(&TLS_HANDSHAKE) {
+    if bytes.first() == Some(&tls::FIRST_BYTE) {
         return HelloError::Encrypted;
     }
     HelloError::NotAPeer(bytes.escape_ascii().to_string())

@@ -17,6 +17,8 @@
 //! - What was said while a link was down is not kept: whoever sends is told, and has better things to say when it is up.
 //! - The dialler sends an empty frame when it has nothing to say, so that either side notices within seconds that the other
 //!   is gone: the dialler because nobody acknowledges, the acceptor because nothing comes.
+//! - With TLS both sides show certificates, before the hellos; whose host they name can be checked against the addresses of
+//!   the server that was called, or that the caller says he is.
 //! - Host names are resolved anew at every attempt: a container that comes back has another address.
 //!
 //! Limits: see [`LinkOptions`], [`BODY_BYTES`] and `acceptor`.
@@ -39,6 +41,7 @@ pub use frame::BODY_BYTES;
 pub use hello::{Hello, HelloError, PROTOCOL_VERSION, Refusal, RefusalCode};
 pub use stream::PeerStream;
 
+use super::tls::{TlsAcceptor, TlsConnector};
 use bytes::Bytes;
 use complaints::Complaints;
 use hello::Purpose;
@@ -92,6 +95,15 @@ pub struct PeerAddress {
     pub port: u16,
 }
 
+impl PeerAddress {
+    /// An IPv6 address may stand in brackets, as it does in zoo.cfg.
+    pub fn new(host: &str, port: u16) -> PeerAddress {
+        let unbracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let host = unbracketed.unwrap_or(host).to_owned();
+        PeerAddress { host, port }
+    }
+}
+
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -105,6 +117,8 @@ impl fmt::Display for PeerAddress {
 /// Times and limits of all links.
 #[derive(Clone, Debug)]
 pub struct LinkOptions {
+    /// TLS, or none.
+    pub encryption: LinkEncryption,
     /// Whether the kernel probes silent connections (`tcpKeepAlive`). Not needed to notice dead peers; it keeps the entries
     /// of firewalls alive that do not count our signs of life.
     pub keep_alive: bool,
@@ -133,6 +147,7 @@ pub struct LinkOptions {
 impl Default for LinkOptions {
     fn default() -> LinkOptions {
         LinkOptions {
+            encryption: LinkEncryption::default(),
             keep_alive: false,
             connect_limit: Duration::from_secs(5),
             hello_limit: Duration::from_secs(10),
@@ -145,6 +160,30 @@ impl Default for LinkOptions {
             waiting_messages: 64 << 10,
             waiting_bytes: BODY_BYTES,
         }
+    }
+}
+
+/// How links are encrypted. The default: not at all.
+#[derive(Clone, Default)]
+pub struct LinkEncryption {
+    /// Speaks TLS with those whom we call. `None`: we call in plain.
+    pub connector: Option<Arc<TlsConnector>>,
+    /// Speaks TLS with those who call us. `None`: they may not speak it.
+    pub acceptor: Option<Arc<TlsAcceptor>>,
+    /// Where there is an acceptor: plain callers are welcome all the same, as they are while an ensemble changes to TLS.
+    pub plain_callers: bool,
+    /// A caller's certificate must name one of the hosts at which the server that he says he is has its addresses.
+    pub check_callers: bool,
+}
+
+impl fmt::Debug for LinkEncryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkEncryption")
+            .field("connector", &self.connector.is_some())
+            .field("acceptor", &self.acceptor.is_some())
+            .field("plain_callers", &self.plain_callers)
+            .field("check_callers", &self.check_callers)
+            .finish()
     }
 }
 
@@ -188,6 +227,8 @@ struct Context {
     options: LinkOptions,
     complaints: Complaints,
     recorded: Recorded,
+    /// All that were ever set.
+    peers: RwLock<HashMap<u64, Arc<Peer>>>,
     stop: watch::Sender<bool>,
     /// Every task holds a clone until its end; `None` when no more may be started.
     alive: Mutex<Option<mpsc::Sender<Infallible>>>,
@@ -203,6 +244,12 @@ impl Context {
                 drop(alive);
             });
         }
+    }
+
+    /// Where a server is, if it is a peer.
+    fn addresses(&self, server: u64) -> Option<Vec<PeerAddress>> {
+        let peers = self.peers.read();
+        peers.get(&server)?.addresses.borrow().clone()
     }
 
     /// Ready when the links are to end.
@@ -225,7 +272,6 @@ struct Peer {
 /// The links of this server. They end when this is dropped.
 pub struct Links {
     context: Arc<Context>,
-    peers: RwLock<HashMap<u64, Arc<Peer>>>,
     /// Ends when the last task has ended.
     ended: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
 }
@@ -240,6 +286,7 @@ impl Links {
             options,
             complaints: Complaints::default(),
             recorded: Recorded::new(),
+            peers: RwLock::default(),
             stop: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
             runtime: Handle::current(),
@@ -247,7 +294,6 @@ impl Links {
         acceptor::start(&context, listeners);
         Links {
             context,
-            peers: RwLock::default(),
             ended: tokio::sync::Mutex::new(ended),
         }
     }
@@ -256,7 +302,7 @@ impl Links {
     /// it is named. A server whose addresses have changed is dialled anew. From any thread.
     pub fn set_peers(&self, wanted: &BTreeMap<u64, Vec<PeerAddress>>) {
         let ours = self.context.reception.hello().server;
-        let mut peers = self.peers.write();
+        let mut peers = self.context.peers.write();
         for (server, addresses) in wanted.iter().filter(|(server, _)| **server != ours) {
             let peer = peers.entry(*server).or_insert_with(|| self.add(*server));
             move_to(peer, Some(addresses));
@@ -285,7 +331,7 @@ impl Links {
     /// # Errors
     /// Why it was dropped; nothing of it is sent.
     pub fn send(&self, server: u64, body: Bytes) -> Result<(), Dropped> {
-        let peers = self.peers.read();
+        let peers = self.context.peers.read();
         let Some(peer) = peers.get(&server) else {
             self.context.recorded.messages_dropped.increment(1);
             return Err(Dropped::Unknown);
@@ -303,9 +349,7 @@ impl Links {
     /// # Errors
     /// Why not: the most telling reason of its addresses.
     pub async fn connect_snapshot(&self, server: u64) -> Result<Dialled, DialError> {
-        let peer = self.peers.read().get(&server).cloned();
-        let addresses = peer.and_then(|peer| peer.addresses.borrow().clone());
-        let addresses = addresses.ok_or(DialError::NoAddress)?;
+        let addresses = self.context.addresses(server).ok_or(DialError::NoAddress)?;
         tokio::select! {
             dialled = dialler::dial(&self.context, server, Purpose::Snapshot, &addresses) => dialled,
             () = self.context.stopping() => Err(DialError::Stopping),
@@ -314,7 +358,7 @@ impl Links {
 
     /// All links to the peers of now, by server.
     pub fn views(&self) -> Vec<LinkView> {
-        let peers = self.peers.read();
+        let peers = self.context.peers.read();
         let current = peers.values().filter(|peer| peer.addresses.borrow().is_some());
         let mut views: Vec<LinkView> = current.map(|peer| peer.view()).collect();
         views.sort_unstable_by_key(|view| view.server);

@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 /// A connection between two servers after its hellos.
 #[derive(Debug)]
@@ -17,11 +19,24 @@ pub struct PeerStream(Inner);
 #[derive(Debug)]
 enum Inner {
     Plain(TcpStream),
+    Encrypted(Box<TlsStream<TcpStream>>),
 }
 
 impl PeerStream {
     pub(super) fn plain(stream: TcpStream) -> PeerStream {
         PeerStream(Inner::Plain(stream))
+    }
+
+    pub(super) fn encrypted(stream: impl Into<TlsStream<TcpStream>>) -> PeerStream {
+        PeerStream(Inner::Encrypted(Box::new(stream.into())))
+    }
+
+    /// The certificate that the other side has shown.
+    pub(super) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        match &self.0 {
+            Inner::Plain(_) => None,
+            Inner::Encrypted(stream) => stream.get_ref().1.peer_certificates()?.first(),
+        }
     }
 
     /// Sets when a peer counts as dead, which depends on what the connection is for.
@@ -38,6 +53,7 @@ impl PeerStream {
     fn socket(&self) -> &TcpStream {
         match &self.0 {
             Inner::Plain(stream) => stream,
+            Inner::Encrypted(stream) => stream.get_ref().0,
         }
     }
 }
@@ -63,6 +79,7 @@ impl AsyncRead for PeerStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
             Inner::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Inner::Encrypted(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
         }
     }
 }
@@ -71,6 +88,7 @@ impl AsyncWrite for PeerStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
             Inner::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Inner::Encrypted(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
         }
     }
 
@@ -81,24 +99,28 @@ impl AsyncWrite for PeerStream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
             Inner::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Inner::Encrypted(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.0 {
             Inner::Plain(stream) => stream.is_write_vectored(),
+            Inner::Encrypted(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
             Inner::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Inner::Encrypted(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
             Inner::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Inner::Encrypted(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Links over real sockets on the loopback. Nothing here depends on a deadline that a slow machine misses: what must come is
 //! waited for, and what must not come is followed by something that must.
 
+mod encryption;
+
 use super::hello::{Greeting, Word, hear, say};
 use super::*;
 use std::io;
@@ -125,14 +127,17 @@ async fn within<T>(what: impl Future<Output = T>) -> T {
 impl Server {
     /// Lets it call those servers.
     fn call(&self, others: &[(u64, SocketAddr)]) {
-        let addresses = |address: &SocketAddr| {
-            vec![PeerAddress {
-                host: address.ip().to_string(),
-                port: address.port(),
-            }]
-        };
-        let peers = others.iter().map(|(server, address)| (*server, addresses(address)));
-        self.links.set_peers(&peers.collect());
+        let others = others.iter();
+        self.call_hosts(others.map(|(server, address)| (*server, address.ip().to_string(), address.port())));
+    }
+
+    /// The same, with names.
+    fn call_hosts(&self, others: impl IntoIterator<Item = (u64, impl Into<String>, u16)>) {
+        let others = others.into_iter().map(|(server, host, port)| {
+            let host = host.into();
+            (server, vec![PeerAddress { host, port }])
+        });
+        self.links.set_peers(&others.collect());
     }
 
     async fn next(&mut self) -> Told {
@@ -161,6 +166,15 @@ impl Server {
                 other => panic!("no message: {other:?}"),
             }
         }
+    }
+
+    async fn send_when_linked(&self, server: u64, body: &'static str) {
+        let sent = async {
+            while self.send(server, body).is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within(sent).await;
     }
 
     fn send(&self, server: u64, body: impl Into<Bytes>) -> Result<(), Dropped> {
@@ -620,4 +634,17 @@ async fn one_address_cannot_take_all_places() {
         }
     };
     within(last).await;
+}
+
+#[test]
+fn addresses_are_shown_as_they_are_written() {
+    for (host, shown) in [
+        ("zoo1", "zoo1:1"),
+        ("::1", "[::1]:1"),
+        ("[::1]", "[::1]:1"),
+        ("10.0.0.1", "10.0.0.1:1"),
+    ] {
+        assert_eq!(PeerAddress::new(host, 1).to_string(), shown);
+    }
+    assert_eq!(PeerAddress::new("[::1]", 1).host, "::1");
 }

@@ -1,4 +1,5 @@
-//! TLS on client connections: the server's side, and who the client's certificate says that he is.
+//! TLS on connections of clients and between servers: the accepting side, who the client's certificate says that he is, and
+//! the connecting side.
 //!
 //! TLS 1.2 and 1.3 with rustls on ring; sessions are not resumed, so that every connection's certificate is checked as of
 //! now. Handshakes are limited in number and in time: beyond [`HANDSHAKES`], connections wait for their turn, and their
@@ -8,13 +9,16 @@
 //! reading certificates again while the server runs.
 
 mod client_certificate;
+mod connector;
 mod jks;
 mod store;
 mod subject;
+mod trust;
 
+pub use connector::{TlsConnector, names_host};
 pub use store::{Store, StoreError};
 
-use client_certificate::Verifier;
+use client_certificate::ClientVerifier;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +31,7 @@ use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::server::TlsStream;
+use trust::Trust;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// The first byte of a TLS connection. No client of ours begins a plain one with it: a length of 369 million, or a word
@@ -49,9 +54,11 @@ pub enum ClientCertificate {
 /// How TLS is spoken. A password is in it: not to be printed.
 #[derive(Clone)]
 pub struct TlsOptions {
+    /// What the names of the settings begin with, for errors: `ssl.` or `ssl.quorum.`.
+    pub prefix: &'static str,
     /// Our key and certificate.
     pub key_store: Store,
-    /// Who signs the certificates of clients.
+    /// Who signs the certificates of the other side.
     pub trust_store: Option<Store>,
     /// What is asked of clients.
     pub client_certificate: ClientCertificate,
@@ -65,23 +72,42 @@ pub struct TlsOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The key store.
-    #[error("the key store {0} cannot be used: {1}. It is set by ssl.keyStore.location in zoo.cfg.")]
-    KeyStore(PathBuf, #[source] StoreError),
+    #[error("the key store {location} cannot be used: {error}. It is set by {prefix}keyStore.location in zoo.cfg.", location = location.display())]
+    KeyStore {
+        /// `ssl.` or `ssl.quorum.`.
+        prefix: &'static str,
+        /// The file.
+        location: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        error: StoreError,
+    },
     /// Its key.
     #[error("the private key in the key store {0} cannot be used: {1}")]
     Key(PathBuf, String),
     /// The trust store.
-    #[error("the trust store {0} cannot be used: {1}. It is set by ssl.trustStore.location in zoo.cfg.")]
-    TrustStore(PathBuf, #[source] StoreError),
+    #[error("the trust store {location} cannot be used: {error}. It is set by {prefix}trustStore.location in zoo.cfg.", location = location.display())]
+    TrustStore {
+        /// `ssl.` or `ssl.quorum.`.
+        prefix: &'static str,
+        /// The file.
+        location: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        error: StoreError,
+    },
     /// Its certificates.
     #[error("the trust store {0} cannot be used: {1}")]
     Authorities(PathBuf, String),
     /// Nobody could connect.
     #[error(
-        "clients must show a certificate, and there is nothing to check it against: set ssl.trustStore.location, or \
-         ssl.clientAuth=none if clients need no certificate"
+        "who connects must show a certificate, and there is nothing to check it against: set {0}trustStore.location, or \
+         {0}clientAuth=none if no certificate is needed"
     )]
-    NoTrustStore,
+    NoTrustStore(&'static str),
+    /// Connecting to anybody would fail.
+    #[error("there is nothing to check the certificates of other servers against: set {0}trustStore.location")]
+    NoTrust(&'static str),
     /// rustls refuses the configuration.
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] tokio_rustls::rustls::Error),
@@ -118,14 +144,8 @@ impl TlsAcceptor {
     /// What is wrong with them, and which setting names them.
     pub fn new(options: &TlsOptions) -> Result<TlsAcceptor, TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
-        if options.tls12 {
-            versions.push(&TLS12);
-        }
-        if options.tls13 {
-            versions.push(&TLS13);
-        }
-        let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions)?;
+        let builder =
+            ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions(options))?;
         let builder = match verifier(options, &provider)? {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
@@ -163,23 +183,50 @@ impl TlsAcceptor {
     }
 }
 
-fn verifier(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<Verifier>>, TlsError> {
+fn versions(options: &TlsOptions) -> Vec<&'static SupportedProtocolVersion> {
+    let tls12 = options.tls12.then_some(&TLS12);
+    let tls13 = options.tls13.then_some(&TLS13);
+    tls12.into_iter().chain(tls13).collect()
+}
+
+fn verifier(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<ClientVerifier>>, TlsError> {
     if options.client_certificate == ClientCertificate::Ignored {
         return Ok(None);
     }
-    let store = options.trust_store.as_ref().ok_or(TlsError::NoTrustStore)?;
-    let authorities =
-        store::read_trusted(store).map_err(|error| TlsError::TrustStore(store.location.clone(), error))?;
+    let trust = trust(options, provider)?.ok_or(TlsError::NoTrustStore(options.prefix))?;
     let required = options.client_certificate == ClientCertificate::Needed;
-    Verifier::new(authorities, required, provider)
+    ClientVerifier::new(trust, required, provider)
         .map(|verifier| Some(Arc::new(verifier)))
-        .map_err(|error| TlsError::Authorities(store.location.clone(), error))
+        .map_err(|error| unusable_authorities(options, error))
+}
+
+/// Reads the trust store, where there is one.
+fn trust(options: &TlsOptions, provider: &CryptoProvider) -> Result<Option<Trust>, TlsError> {
+    let Some(store) = &options.trust_store else {
+        return Ok(None);
+    };
+    let authorities = store::read_trusted(store).map_err(|error| TlsError::TrustStore {
+        prefix: options.prefix,
+        location: store.location.clone(),
+        error,
+    })?;
+    Trust::new(authorities, provider)
+        .map(Some)
+        .map_err(|error| unusable_authorities(options, error))
+}
+
+fn unusable_authorities(options: &TlsOptions, error: String) -> TlsError {
+    let location = options.trust_store.as_ref().map(|store| store.location.clone());
+    TlsError::Authorities(location.unwrap_or_default(), error)
 }
 
 fn certified_key(options: &TlsOptions) -> Result<CertifiedKey, TlsError> {
     let location = &options.key_store.location;
-    let (key, chain) =
-        store::read_key(&options.key_store).map_err(|error| TlsError::KeyStore(location.clone(), error))?;
+    let (key, chain) = store::read_key(&options.key_store).map_err(|error| TlsError::KeyStore {
+        prefix: options.prefix,
+        location: location.clone(),
+        error,
+    })?;
     let key =
         ring::sign::any_supported_type(&key).map_err(|error| TlsError::Key(location.clone(), error.to_string()))?;
     let certified = CertifiedKey::new(chain, key);
@@ -193,4 +240,4 @@ fn certified_key(options: &TlsOptions) -> Result<CertifiedKey, TlsError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::net) mod tests;

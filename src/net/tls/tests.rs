@@ -5,22 +5,29 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use std::io::Write as _;
 use std::path::Path;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "apassword";
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(in crate::net) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-struct Owner {
+pub(in crate::net) struct Owner {
     certificate: CertificateDer<'static>,
     key: KeyPair,
 }
 
 impl Owner {
-    fn pem(&self) -> String {
+    /// An authority that shows its own certificate, as `openssl req -x509` makes it.
+    pub(in crate::net) fn of(authority: &Authority) -> Owner {
+        Owner {
+            certificate: authority.der().clone(),
+            key: KeyPair::try_from(authority.key().serialize_der()).unwrap(),
+        }
+    }
+
+    pub(in crate::net) fn pem(&self) -> String {
         let pem = |label: &str, bytes: &[u8]| {
             use base64::Engine as _;
             let text = base64::engine::general_purpose::STANDARD.encode(bytes);
@@ -30,15 +37,20 @@ impl Owner {
     }
 }
 
-fn authority(name: &str) -> Authority {
+pub(in crate::net) fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, name);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-fn issued(authority: &Authority, name: &str) -> Owner {
-    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+pub(in crate::net) fn issued(authority: &Authority, name: &str) -> Owner {
+    issued_for(authority, name, "localhost")
+}
+
+/// A certificate for the host `host`, a name or an IP address.
+pub(in crate::net) fn issued_for(authority: &Authority, name: &str, host: &str) -> Owner {
+    let mut params = CertificateParams::new([host.to_owned()]).unwrap();
     params.distinguished_name.push(DnType::OrganizationName, "Zoo");
     params.distinguished_name.push(DnType::CommonName, name);
     let key = KeyPair::generate().unwrap();
@@ -49,7 +61,7 @@ fn issued(authority: &Authority, name: &str) -> Owner {
     }
 }
 
-fn file(directory: &Path, name: &str, bytes: &[u8]) -> Store {
+pub(in crate::net) fn file(directory: &Path, name: &str, bytes: &[u8]) -> Store {
     let location = directory.join(name);
     std::fs::File::create(&location).unwrap().write_all(bytes).unwrap();
     Store {
@@ -61,6 +73,7 @@ fn file(directory: &Path, name: &str, bytes: &[u8]) -> Store {
 /// Stores that are PEM files.
 fn options(directory: &Path, authority: &Authority, client_certificate: ClientCertificate) -> TlsOptions {
     TlsOptions {
+        prefix: "ssl.",
         key_store: file(directory, "server.pem", issued(authority, "server").pem().as_bytes()),
         trust_store: Some(file(directory, "trusted.pem", authority.pem().as_bytes())),
         client_certificate,
@@ -73,7 +86,11 @@ fn server(directory: &Path, authority: &Authority, client_certificate: ClientCer
     TlsAcceptor::new(&options(directory, authority, client_certificate)).unwrap()
 }
 
-fn connector(trusted: &Authority, owner: Option<&Owner>, version: &'static SupportedProtocolVersion) -> TlsConnector {
+fn connector(
+    trusted: &Authority,
+    owner: Option<&Owner>,
+    version: &'static SupportedProtocolVersion,
+) -> tokio_rustls::TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.der().clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -93,7 +110,7 @@ fn connector(trusted: &Authority, owner: Option<&Owner>, version: &'static Suppo
 }
 
 /// Lets a client connect; gives what the server makes of it.
-async fn meet(server: &TlsAcceptor, client: TlsConnector) -> Result<Peer, HandshakeError> {
+async fn meet(server: &TlsAcceptor, client: tokio_rustls::TlsConnector) -> Result<Peer, HandshakeError> {
     let (ours, theirs) = tokio::io::duplex(64 << 10);
     let client = tokio::spawn(async move {
         let name = "localhost".try_into().unwrap();
@@ -132,14 +149,10 @@ async fn a_certificate_that_is_trusted_itself_needs_no_authority() {
     let directory = tempfile::tempdir().unwrap();
     let ours = authority("ours");
     let mut server_options = options(directory.path(), &ours, ClientCertificate::Needed);
-    // What `openssl req -x509` makes: an authority that shows its own certificate.
     let alone = authority("alone");
     server_options.trust_store = Some(file(directory.path(), "alone.pem", alone.pem().as_bytes()));
     let server = TlsAcceptor::new(&server_options).unwrap();
-    let owner = Owner {
-        certificate: alone.der().clone(),
-        key: KeyPair::try_from(alone.key().serialize_der()).unwrap(),
-    };
+    let owner = Owner::of(&alone);
     for version in [&TLS12, &TLS13] {
         let peer = meet(&server, connector(&ours, Some(&owner), version)).await.unwrap();
         assert!(peer.subject.unwrap().starts_with("CN=alone"));
@@ -218,6 +231,7 @@ async fn keys_and_authorities_are_read_from_jks_and_pkcs12() {
     for (name, bytes) in [("both.jks", &jks), ("both.p12", &pkcs12), ("pkcs12.jks", &pkcs12)] {
         let store = file(directory.path(), name, bytes);
         let server = TlsAcceptor::new(&TlsOptions {
+            prefix: "ssl.",
             key_store: store.clone(),
             trust_store: Some(store),
             client_certificate: ClientCertificate::Needed,
@@ -240,6 +254,7 @@ fn stores_that_cannot_be_used_are_told_by_name() {
     let good = file(directory.path(), "good.pem", owner.pem().as_bytes());
     let with = |key_store: &Store, trust_store: Option<&Store>| {
         TlsAcceptor::new(&TlsOptions {
+            prefix: "ssl.",
             key_store: key_store.clone(),
             trust_store: trust_store.cloned(),
             client_certificate: ClientCertificate::Needed,
