@@ -25,6 +25,7 @@
 
 mod barriers;
 mod deadlines;
+mod drive;
 mod letters;
 mod log_view;
 mod members;
@@ -49,6 +50,7 @@ use raft::{RawNode, ReadOnlyOption, StateRole};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use touches::Touches;
 
+pub use drive::{CAUGHT_UP_ENTRIES, Move, Step, Survey, next_step};
 pub use log_view::Recovered;
 pub use peer::{Peer, PeerMessage};
 pub use registry::Registry;
