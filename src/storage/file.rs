@@ -55,7 +55,7 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>>;
     /// Opens a file for reading and writing, creating it when absent; what it held stays.
     fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn File>>;
-    /// Renames, replacing the target.
+    /// Renames a file, replacing the target, or a directory, which replaces an empty one at most.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;

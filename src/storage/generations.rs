@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::directory::{DirectoryError, Layout};
-use super::file::{Files, read_up_to, replace_file};
+use super::file::{Files, replace_file};
+use super::sealed::{read_small, seal, unseal};
 
 /// The file that names the directory in use.
 pub(super) const CURRENT: &str = "CURRENT";
@@ -37,8 +38,6 @@ const TREE: &str = "tree";
 /// What the name of a file ends with in which a sender keeps what a slow link cannot take yet. Such a file loses its name
 /// as soon as it is open.
 const SPOOL: &str = ".spool";
-/// Bytes of [`CURRENT`] that are looked at; the real ones have about 30.
-const MAX_CURRENT_BYTES: usize = 256;
 
 /// The tree's directories. Shared by the store's thread, which switches, and the transfers, which reserve names.
 #[derive(Debug)]
@@ -126,8 +125,13 @@ impl Generations {
         // The directory's own name must be there before anything refers to it.
         let synced = self.files.sync_directory(&self.own_data);
         synced.map_err(|source| failed("sync", &self.own_data, source))?;
-        replace_file(self.files.as_ref(), &self.own_data, CURRENT, encode(number).as_bytes())
-            .map_err(|source| failed("write the file CURRENT in", &self.own_data, source))?;
+        replace_file(
+            self.files.as_ref(),
+            &self.own_data,
+            CURRENT,
+            seal(&format!("{}\n", name_of(number))).as_bytes(),
+        )
+        .map_err(|source| failed("write the file CURRENT in", &self.own_data, source))?;
         let former = std::mem::replace(&mut numbers.current, number);
         Ok(self.path(former))
     }
@@ -181,31 +185,15 @@ fn number_of(name: &str) -> Option<u64> {
     (name_of(number) == name).then_some(number)
 }
 
-fn encode(number: u64) -> String {
-    let name = name_of(number);
-    format!("{name}\nchecksum={:08x}\n", crc32c::crc32c(name.as_bytes()))
-}
-
-/// The reverse of [`encode`].
-fn decode(text: &str) -> Option<u64> {
-    let number = number_of(text.lines().next()?)?;
-    (encode(number) == text).then_some(number)
-}
-
 fn read_current(files: &Files, own_data: &Path) -> Result<Option<u64>, DirectoryError> {
     let path = own_data.join(CURRENT);
-    let file = match files.open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(failed("open", &path, source)),
-    };
-    let mut bytes = vec![0; MAX_CURRENT_BYTES];
-    let filled = read_up_to(file.as_ref(), 0, &mut bytes).map_err(|source| failed("read", &path, source))?;
-    bytes.truncate(filled);
-    let number = std::str::from_utf8(&bytes).ok().and_then(decode);
-    number
-        .map(Some)
-        .ok_or_else(|| DirectoryError::UnreadableCurrent { path: path.clone() })
+    let text = read_small(files.as_ref(), &path).map_err(|source| failed("read", &path, source))?;
+    let Some(text) = text else { return Ok(None) };
+    let name = unseal(&text).and_then(|body| body.strip_suffix('\n'));
+    match name.and_then(number_of) {
+        Some(number) => Ok(Some(number)),
+        None => Err(DirectoryError::UnreadableCurrent { path }),
+    }
 }
 
 #[cfg(test)]

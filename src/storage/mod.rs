@@ -23,4 +23,5 @@ pub mod file;
 pub mod generations;
 pub mod log;
 pub mod reconcile;
+mod sealed;
 pub mod tree;

@@ -48,6 +48,22 @@ pub(crate) struct Faults {
     pub(crate) capacity_bytes: Option<u64>,
     /// Every write takes at most so many bytes.
     pub(crate) short_write_bytes: Option<usize>,
+    /// After so many changes of any kind all others fail: the process has died there.
+    pub(crate) dies_in: Option<u64>,
+}
+
+impl State {
+    /// Counts a change; an error once the process is dead.
+    fn change(&mut self) -> io::Result<()> {
+        match &mut self.faults.dies_in {
+            Some(0) => Err(io::Error::other("the process has died")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -68,14 +84,28 @@ enum Change {
 enum NameChange {
     Create(PathBuf, usize),
     Rename(PathBuf, PathBuf),
+    /// Of a directory, with everything below it.
+    RenameTree(PathBuf, PathBuf),
     Remove(PathBuf),
+}
+
+/// Where `path` is after the directory `from` became `to`; `None` if it is not in there.
+fn moved(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
+    let below = path.strip_prefix(from).ok()?;
+    Some(if below.as_os_str().is_empty() {
+        to.to_path_buf()
+    } else {
+        to.join(below)
+    })
 }
 
 impl NameChange {
     fn touches(&self, directory: &Path) -> bool {
         match self {
             NameChange::Create(path, _) | NameChange::Remove(path) => path.parent() == Some(directory),
-            NameChange::Rename(from, to) => from.parent() == Some(directory) || to.parent() == Some(directory),
+            NameChange::Rename(from, to) | NameChange::RenameTree(from, to) => {
+                from.parent() == Some(directory) || to.parent() == Some(directory)
+            }
         }
     }
 
@@ -87,6 +117,14 @@ impl NameChange {
             NameChange::Rename(from, to) => {
                 if let Some(inode) = names.remove(from) {
                     names.insert(to.clone(), inode);
+                }
+            }
+            NameChange::RenameTree(from, to) => {
+                let below: Vec<PathBuf> = names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+                for path in below {
+                    if let (Some(new), Some(inode)) = (moved(&path, from, to), names.remove(&path)) {
+                        names.insert(new, inode);
+                    }
                 }
             }
             NameChange::Remove(path) => {
@@ -160,9 +198,9 @@ impl MemoryFiles {
         let inodes = state.inodes.iter().map(|inode| survivors(inode, chance)).collect();
         MemoryFiles(Arc::new(Mutex::new(State {
             inodes,
+            directories: with_directories_of(&names, &state.directories),
             durable_names: names.clone(),
             names,
-            directories: state.directories.clone(),
             ..State::default()
         })))
     }
@@ -183,6 +221,15 @@ impl MemoryFiles {
         inode.durable = inode.current.clone();
         inode.unsynced.clear();
     }
+}
+
+/// The directories, and those of names that a lost renaming took back.
+fn with_directories_of(names: &BTreeMap<PathBuf, usize>, directories: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let above = names.keys().flat_map(|path| path.ancestors().skip(1));
+    above
+        .map(Path::to_path_buf)
+        .chain(directories.iter().cloned())
+        .collect()
 }
 
 /// What a power cut leaves of one file.
@@ -273,6 +320,7 @@ impl File for MemoryFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
+        state.change()?;
         state.writes += 1;
         let fails = falls_due(&mut state.faults.write_fails_in);
         let mut count = bytes.len();
@@ -305,6 +353,7 @@ impl File for MemoryFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.change()?;
         state.syncs += 1;
         let fails = falls_due(&mut state.faults.sync_fails_in);
         let inode = &mut state.inodes[self.inode];
@@ -323,6 +372,7 @@ impl File for MemoryFile {
 
     fn set_size(&self, size_bytes: u64) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.change()?;
         let inode = &mut state.inodes[self.inode];
         inode.current.resize(size_bytes as usize, 0);
         inode.unsynced.push(Change::Size(size_bytes as usize));
@@ -356,6 +406,7 @@ impl FileSystem for MemoryFiles {
         {
             let mut state = self.0.lock();
             if !state.names.contains_key(path) {
+                state.change()?;
                 let inode = state.inodes.len();
                 state.inodes.push(Inode::default());
                 state.names.insert(path.to_path_buf(), inode);
@@ -367,6 +418,18 @@ impl FileSystem for MemoryFiles {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
+        state.change()?;
+        if state.directories.contains(from) {
+            if state.names.keys().any(|path| path.starts_with(to)) {
+                return Err(io::ErrorKind::DirectoryNotEmpty.into());
+            }
+            let change = NameChange::RenameTree(from.to_path_buf(), to.to_path_buf());
+            change.apply(&mut state.names);
+            state.unsynced_names.push(change);
+            let moved = |path: &PathBuf| moved(path, from, to).unwrap_or_else(|| path.clone());
+            state.directories = state.directories.iter().map(moved).collect();
+            return Ok(());
+        }
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_path_buf(), inode);
         state
@@ -377,6 +440,7 @@ impl FileSystem for MemoryFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
+        state.change()?;
         state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
         state.unsynced_names.push(NameChange::Remove(path.to_path_buf()));
         Ok(())
@@ -384,6 +448,7 @@ impl FileSystem for MemoryFiles {
 
     fn remove_tree(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
+        state.change()?;
         if !state.directories.contains(directory) {
             return Err(io::Error::from(io::ErrorKind::NotFound));
         }
@@ -439,6 +504,7 @@ impl FileSystem for MemoryFiles {
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         let mut guard = self.0.lock();
         let state = &mut *guard;
+        state.change()?;
         let names = &mut state.durable_names;
         state.unsynced_names.retain(|change| {
             let now = change.touches(directory);
