@@ -165,27 +165,12 @@ pub(super) const KEYS: &[Key] = &[
         "the check of host names cannot be chosen",
     ),
     Key::missing(
-        "ssl.quorum.hostnameVerification",
-        "true",
-        "the check of host names cannot be chosen",
-    ),
-    Key::missing(
         "ssl.clientHostnameVerification",
         "false",
         "the check of clients' host names",
     ),
     Key::missing(
-        "ssl.quorum.clientHostnameVerification",
-        "",
-        "the check of clients' host names",
-    ),
-    Key::missing(
         "ssl.allowReverseDnsLookup",
-        "",
-        "the check of host names cannot be chosen",
-    ),
-    Key::missing(
-        "ssl.quorum.allowReverseDnsLookup",
         "",
         "the check of host names cannot be chosen",
     ),
@@ -195,11 +180,6 @@ pub(super) const KEYS: &[Key] = &[
     Key::missing("ssl.quorum.ocsp", "false", "the check for revoked certificates"),
     Key::missing("client.certReload", "false", "certificates are read at start"),
     Key::missing("sslQuorumReloadCertFiles", "false", "certificates are read at start"),
-    Key::missing(
-        "portUnification",
-        "false",
-        "plain and TLS connections between servers on one port",
-    ),
     Key::missing("admin.portUnification", "false", "the admin server does not speak TLS"),
     Key::missing("admin.forceHttps", "false", "the admin server does not speak TLS"),
     Key::missing("admin.needClientAuth", "false", "the admin server does not speak TLS"),
@@ -281,6 +261,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::no_meaning(
         "ssl.handshakeDetectionTimeoutMillis",
         "nio.sessionlessCnxnTimeout covers the TLS handshake too",
+    ),
+    Key::no_meaning(
+        "ssl.quorum.allowReverseDnsLookup",
+        "the certificate of a server that calls is compared with its server.N line, which needs no lookup",
     ),
     Key::no_meaning("ssl.quorum.handshakeDetectionTimeoutMillis", "it is about Java's TLS"),
     Key::no_meaning("ssl.context.supplier.class", "it is about Java's TLS"),

@@ -1,11 +1,13 @@
 //! The checks that need more than one key, in ZooKeeper's order, and the fields that come out of them.
 
+use super::Config;
 use super::auth::{self, AuthProvider};
+use super::cluster::Membership;
 use super::draft::{Draft, PendingStore, PendingTls};
 use super::load::ReadFile;
 use super::membership::check_membership;
 use super::operating::FourLetterWords;
-use super::tls::{Store, StoreKind, TlsEndpoint, TlsVersion};
+use super::tls::{ClientAuth, Store, StoreKind, TlsEndpoint, TlsVersion};
 use super::value::{JAVA_INT_MAX, Secret};
 use crate::membership::{Address, Host};
 use std::collections::BTreeSet;
@@ -23,6 +25,7 @@ pub(super) fn check(draft: &mut Draft, read: ReadFile<'_>) {
     check_auth(draft);
     auth::check_sasl(draft, read);
     check_membership(draft, read);
+    check_quorum_tls(draft);
     if draft.config.listeners.client.is_none() && draft.config.listeners.secure_client.is_none() {
         draft.warn_about(
             "clientPort",
@@ -140,6 +143,45 @@ fn check_tls(draft: &mut Draft, read: ReadFile<'_>) {
         draft.warn_about(
             key,
             "no TLS handshake can succeed without a certificate; set ssl.keyStore.location",
+        );
+    }
+}
+
+/// What TLS between servers needs. A server that stands alone may have the settings of an ensemble in its file.
+fn check_quorum_tls(draft: &mut Draft) {
+    let Config { tls, cluster, .. } = &draft.config;
+    let key = match (tls.quorum_enabled, tls.quorum_port_unification) {
+        _ if cluster.membership == Membership::Standalone => return,
+        (true, _) => "sslQuorum",
+        (false, true) => "portUnification",
+        (false, false) => return,
+    };
+    let endpoint = &tls.quorum;
+    let checks_callers = endpoint.client_auth != ClientAuth::None;
+    let needed = [
+        (
+            "ssl.quorum.keyStore.location",
+            "a certificate",
+            endpoint.key_store.is_none(),
+        ),
+        (
+            "ssl.quorum.trustStore.location",
+            "certificates to check the others' against",
+            endpoint.trust_store.is_none() && (tls.quorum_enabled || checks_callers),
+        ),
+    ];
+    let is_told = tls.quorum_enabled && !draft.is_given("ssl.quorum.hostnameVerification");
+    for (location, what, _) in needed.into_iter().filter(|(_, _, is_missing)| *is_missing) {
+        // A store that is wrong has been told of.
+        if !draft.is_given(location) {
+            draft.wrong(key, format!("needs {what}; set {location}"));
+        }
+    }
+    if is_told && let Some(given) = draft.given.get(key).cloned() {
+        draft.info(
+            &given,
+            "any certificate of the trust store's authorities may be any server; ssl.quorum.hostnameVerification=true has \
+             each name its server's host",
         );
     }
 }

@@ -213,13 +213,13 @@ pub(super) const KEYS: &[Key] = &[
         },
         "the leader serves clients too",
     ),
-    Key::not_yet(
+    Key::honoured(
         "quorumListenOnAllIPs",
         "false",
         Setter::Strict(|draft, on| draft.config.cluster.listen_on_all_addresses = on),
         "listen for other servers on all addresses",
     ),
-    Key::not_yet(
+    Key::honoured(
         "quorumListenAddress",
         "",
         Setter::Parsed {
@@ -232,7 +232,7 @@ pub(super) const KEYS: &[Key] = &[
         },
         "where to listen for other servers, if they reach this one through a proxy or a port mapping",
     ),
-    Key::not_yet(
+    Key::honoured(
         "tcpKeepAlive",
         "false",
         Setter::Lenient(|draft, on| draft.config.cluster.tcp_keep_alive = on),

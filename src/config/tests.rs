@@ -332,6 +332,11 @@ const TLS: &[Case] = &[
     ("ssl.authProvider", "sasl", |c| c.tls.client.auth_scheme == "sasl"),
     ("client.portUnification", "true", |c| c.tls.client_port_unification),
     ("sslQuorum", "true", |c| c.tls.quorum_enabled),
+    ("portUnification", "true", |c| c.tls.quorum_port_unification),
+    ("ssl.quorum.hostnameVerification", "true", |c| c.tls.quorum_host_names),
+    ("ssl.quorum.clientHostnameVerification", "false", |c| {
+        !c.tls.quorum_caller_host_names
+    }),
 ];
 
 fn ensemble(config: &Config) -> &Ensemble {
@@ -1145,6 +1150,55 @@ fn port_0_lets_the_system_choose_and_no_port_is_warned_about() {
         scene("dataDir=/data\n").notices(),
         ["Warn zoo.cfg: clientPort: neither clientPort nor secureClientPort is set: no client can connect"]
     );
+}
+
+#[test]
+fn tls_between_servers_needs_both_stores_and_says_what_it_does_not_check() {
+    let text = |lines: &str| {
+        let servers = "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\n";
+        format!("dataDir=/data\nclientPort=1\ninitLimit=1\nsyncLimit=1\n{servers}{lines}")
+    };
+    let load = |lines: &str| {
+        let text = text(lines);
+        let scene = Scene {
+            text: &text,
+            files: FILES,
+            ..Scene::default()
+        };
+        match scene.load() {
+            Ok(_) => scene.notices(),
+            Err(_) => scene.problems(),
+        }
+    };
+    let stores = "ssl.quorum.keyStore.location=/k.jks\nssl.quorum.trustStore.location=/t.jks\n";
+    let named = "ssl.quorum.hostnameVerification=true\n";
+    let no_key = "needs a certificate; set ssl.quorum.keyStore.location";
+    let no_trust = "needs certificates to check the others' against; set ssl.quorum.trustStore.location";
+    for (lines, told) in [
+        (
+            "sslQuorum=true\n".to_owned(),
+            vec![
+                format!("zoo.cfg:8: sslQuorum=true: {no_key}"),
+                format!("zoo.cfg:8: sslQuorum=true: {no_trust}"),
+            ],
+        ),
+        (
+            "portUnification=true\nssl.quorum.clientAuth=none\n".to_owned(),
+            vec![format!("zoo.cfg:8: portUnification=true: {no_key}")],
+        ),
+        (format!("sslQuorum=true\n{stores}{named}"), vec![]),
+        (format!("portUnification=true\n{stores}"), vec![]),
+        ("sslQuorum=false\n".to_owned(), vec![]),
+    ] {
+        assert_eq!(load(&lines), told, "{lines}");
+    }
+    let told = load(&format!("sslQuorum=true\n{stores}"));
+    assert!(
+        told.len() == 1 && told[0].starts_with("Info zoo.cfg:8: sslQuorum: any certificate"),
+        "{told:?}"
+    );
+    // A server that stands alone talks to nobody.
+    assert_eq!(scene(&format!("{SAMPLE}sslQuorum=true\n")).notices(), [""; 0]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// TLS on the client port (`ssl.*`) and between servers (`ssl.quorum.*`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// Connections of clients.
     pub client: TlsEndpoint,
@@ -18,6 +18,30 @@ pub struct Tls {
     pub client_port_unification: bool,
     /// Servers speak TLS with each other (`sslQuorum`). Default off, as in ZooKeeper.
     pub quorum_enabled: bool,
+    /// Other servers may call in plain or with TLS, told apart by their first byte, while an ensemble changes to TLS
+    /// (`portUnification`). Default off, as in ZooKeeper.
+    pub quorum_port_unification: bool,
+    /// The certificate of a server that is called must name its host (`ssl.quorum.hostnameVerification`). Default off:
+    /// ZooKeeper's default is on, but its `fips-mode`, on by default, puts it out of force between servers, so that
+    /// ensembles run whose certificates name no host.
+    pub quorum_host_names: bool,
+    /// So must the certificate of a server that calls (`ssl.quorum.clientHostnameVerification`), where that of one that is
+    /// called must. Default on, as in ZooKeeper.
+    pub quorum_caller_host_names: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            client: TlsEndpoint::default(),
+            quorum: TlsEndpoint::default(),
+            client_port_unification: false,
+            quorum_enabled: false,
+            quorum_port_unification: false,
+            quorum_host_names: false,
+            quorum_caller_host_names: true,
+        }
+    }
 }
 
 /// One kind of TLS connection.
@@ -138,21 +162,21 @@ const PROTOCOLS: &str = "TLSv1.2, TLSv1.3 or both, separated by a comma";
 
 /// The rows of one store. The setters are plain functions, so each row needs its field spelt out: hence the macro.
 macro_rules! store_keys {
-    ($keys:ident, $support:ident, $prefix:literal, $endpoint:ident, $store:ident, $what:literal) => {
+    ($keys:ident, $prefix:literal, $endpoint:ident, $store:ident, $what:literal) => {
         const $keys: [Key; 4] = [
-            Key::$support(
+            Key::honoured(
                 concat!($prefix, "location"),
                 "",
                 Setter::Text(|draft, path| draft.pending.$endpoint.$store.location = Some(PathBuf::from(path))),
                 concat!("the file of the ", $what),
             ),
-            Key::$support(
+            Key::honoured(
                 concat!($prefix, "password"),
                 "",
                 Setter::Secret(|draft, text| draft.pending.$endpoint.$store.password = Some(Secret::new(text))),
                 concat!("the password of the ", $what),
             ),
-            Key::$support(
+            Key::honoured(
                 concat!($prefix, "passwordPath"),
                 "",
                 Setter::Text(|draft, path| draft.pending.$endpoint.$store.password_path = Some(PathBuf::from(path))),
@@ -162,7 +186,7 @@ macro_rules! store_keys {
                     "; it goes before the password itself"
                 ),
             ),
-            Key::$support(
+            Key::honoured(
                 concat!($prefix, "type"),
                 "",
                 Setter::Parsed {
@@ -181,9 +205,9 @@ macro_rules! store_keys {
 
 /// The rows of one kind of connection beside its stores.
 macro_rules! endpoint_keys {
-    ($keys:ident, $support:ident, $prefix:literal, $endpoint:ident, $pending:ident) => {
+    ($keys:ident, $prefix:literal, $endpoint:ident, $pending:ident) => {
         const $keys: [Key; 3] = [
-            Key::$support(
+            Key::honoured(
                 concat!($prefix, "protocol"),
                 "",
                 Setter::Parsed {
@@ -195,7 +219,7 @@ macro_rules! endpoint_keys {
                 },
                 "the only version that is spoken, unless enabledProtocols names more",
             ),
-            Key::$support(
+            Key::honoured(
                 concat!($prefix, "enabledProtocols"),
                 "TLSv1.2,TLSv1.3",
                 Setter::Parsed {
@@ -207,7 +231,7 @@ macro_rules! endpoint_keys {
                 },
                 "the versions that are spoken",
             ),
-            Key::$support(
+            Key::honoured(
                 concat!($prefix, "clientAuth"),
                 "need",
                 Setter::Parsed {
@@ -223,17 +247,9 @@ macro_rules! endpoint_keys {
     };
 }
 
-store_keys!(
-    CLIENT_KEY_STORE,
-    honoured,
-    "ssl.keyStore.",
-    client_tls,
-    key_store,
-    "key store"
-);
+store_keys!(CLIENT_KEY_STORE, "ssl.keyStore.", client_tls, key_store, "key store");
 store_keys!(
     CLIENT_TRUST_STORE,
-    honoured,
     "ssl.trustStore.",
     client_tls,
     trust_store,
@@ -241,7 +257,6 @@ store_keys!(
 );
 store_keys!(
     QUORUM_KEY_STORE,
-    not_yet,
     "ssl.quorum.keyStore.",
     quorum_tls,
     key_store,
@@ -249,16 +264,15 @@ store_keys!(
 );
 store_keys!(
     QUORUM_TRUST_STORE,
-    not_yet,
     "ssl.quorum.trustStore.",
     quorum_tls,
     trust_store,
     "trust store"
 );
-endpoint_keys!(CLIENT_ENDPOINT, honoured, "ssl.", client, client_tls);
-endpoint_keys!(QUORUM_ENDPOINT, not_yet, "ssl.quorum.", quorum, quorum_tls);
+endpoint_keys!(CLIENT_ENDPOINT, "ssl.", client, client_tls);
+endpoint_keys!(QUORUM_ENDPOINT, "ssl.quorum.", quorum, quorum_tls);
 
-const SHARED: [Key; 3] = [
+const SHARED: [Key; 6] = [
     Key::honoured(
         "ssl.authProvider",
         "x509",
@@ -271,11 +285,29 @@ const SHARED: [Key; 3] = [
         Setter::Lenient(|draft, on| draft.config.tls.client_port_unification = on),
         "clientPort takes plain and TLS connections",
     ),
-    Key::not_yet(
+    Key::honoured(
         "sslQuorum",
         "false",
         Setter::Strict(|draft, on| draft.config.tls.quorum_enabled = on),
         "servers speak TLS with each other",
+    ),
+    Key::honoured(
+        "portUnification",
+        "false",
+        Setter::Strict(|draft, on| draft.config.tls.quorum_port_unification = on),
+        "other servers may call in plain or with TLS, while an ensemble changes to sslQuorum=true",
+    ),
+    Key::honoured(
+        "ssl.quorum.hostnameVerification",
+        "false",
+        Setter::Lenient(|draft, on| draft.config.tls.quorum_host_names = on),
+        "certificates of servers must name their host; off, as ZooKeeper's own fips-mode leaves it by default",
+    ),
+    Key::honoured(
+        "ssl.quorum.clientHostnameVerification",
+        "true",
+        Setter::Lenient(|draft, on| draft.config.tls.quorum_caller_host_names = on),
+        "with ssl.quorum.hostnameVerification, those of servers that call must, too: a host of their server.N line",
     ),
 ];
 
