@@ -8,13 +8,15 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-/// Why clients cannot be let in.
+/// Why clients, or other servers, cannot be let in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DoorError {
     #[error("neither clientPort nor secureClientPort is set: clients could not connect")]
     NoPort,
     #[error("secureClientPort needs a certificate: set ssl.keyStore.location")]
     NoKeyStore,
+    #[error("TLS between servers needs a certificate: set ssl.quorum.keyStore.location")]
+    NoQuorumKeyStore,
     #[error("the host name that {0} is to listen on has no address")]
     NoAddress(&'static str),
     #[error("cannot resolve {0}: {1}")]
@@ -29,7 +31,7 @@ pub(super) enum DoorError {
 pub(super) fn open(config: &Config) -> Result<Vec<Door>, DoorError> {
     let listeners = &config.listeners;
     let unified = config.tls.client_port_unification && listeners.client.is_some();
-    let tls = match tls_options(&config.tls.client) {
+    let tls = match tls_options(&config.tls.client, "ssl.") {
         Some(options) if unified || listeners.secure_client.is_some() => Some(Arc::new(TlsAcceptor::new(&options)?)),
         _ => None,
     };
@@ -100,14 +102,14 @@ pub(super) fn bind(address: &Address, backlog: i32, key: &'static str) -> Result
     Err(last)
 }
 
-/// `None` without a key store.
-fn tls_options(endpoint: &TlsEndpoint) -> Option<TlsOptions> {
+/// `None` without a key store. `prefix` is that of the settings.
+pub(super) fn tls_options(endpoint: &TlsEndpoint, prefix: &'static str) -> Option<TlsOptions> {
     let store = |store: &crate::config::Store| Store {
         location: store.location.clone(),
         password: store.password.expose().to_owned(),
     };
     Some(TlsOptions {
-        prefix: "ssl.",
+        prefix,
         key_store: store(endpoint.key_store.as_ref()?),
         trust_store: endpoint.trust_store.as_ref().map(store),
         client_certificate: match endpoint.client_auth {

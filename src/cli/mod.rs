@@ -1,6 +1,7 @@
 //! The program: one file per subcommand.
 
 mod doors;
+mod peers;
 mod serve;
 
 use clap::{Parser, Subcommand};
