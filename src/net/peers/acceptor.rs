@@ -328,6 +328,13 @@ impl Acceptor {
 
     fn tell(&self, peer: &Hello, address: SocketAddr, ended: &Ended) {
         let server = peer.server;
+        if !self
+            .context
+            .complaints
+            .is_due(About::Server(server), ended.name(), REFUSAL_INTERVAL)
+        {
+            return;
+        }
         match ended {
             Ended::Frame(error) => {
                 tracing::error!(
@@ -338,6 +345,17 @@ impl Acceptor {
             }
             Ended::Silent(_) => tracing::warn!("the link from server {server} at {address} is closed: {ended}"),
             _ => tracing::info!("the link from server {server} at {address} has ended: {ended}"),
+        }
+    }
+}
+
+impl Ended {
+    /// The reason in a word, by which log lines about it are counted as the same.
+    fn name(&self) -> &'static str {
+        match self {
+            Ended::Frame(_) => "inbound damaged",
+            Ended::Silent(_) => "inbound silent",
+            _ => "inbound ended",
         }
     }
 }

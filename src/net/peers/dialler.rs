@@ -54,6 +54,16 @@ impl DialError {
         }
     }
 
+    /// Of the failures at several addresses, that of the lowest rank is told: somebody's refusal says more than another
+    /// address's silence, and that nobody listens says something only if it is so everywhere.
+    fn rank(&self) -> u8 {
+        match self {
+            error if error.is_refusal() => 0,
+            DialError::Connect(_, error) if error.kind() == io::ErrorKind::ConnectionRefused => 2,
+            _ => 1,
+        }
+    }
+
     fn is_refusal(&self) -> bool {
         matches!(self, DialError::Hello(_, error) if error.is_refusal())
     }
@@ -110,8 +120,12 @@ pub(super) async fn keep_linked(context: Arc<Context>, peer: Arc<Peer>) {
                 pause = context.options.first_pause;
                 continue;
             }
-            Attempt::Linked(lasted) if lasted >= context.options.max_pause => pause = context.options.first_pause,
-            // A link that breaks at once is no better than none.
+            Attempt::Linked(lasted) if lasted >= context.options.max_pause => {
+                // Whether anybody is still there is worth knowing at once: it may have been the leader.
+                pause = context.options.first_pause;
+                continue;
+            }
+            // A link that breaks soon is no better than none.
             Attempt::Linked(_) | Attempt::Failed => {}
         }
         tokio::select! {
@@ -140,10 +154,11 @@ async fn attempt(context: &Context, peer: &Peer, addresses: Option<Vec<PeerAddre
     let since = Instant::now();
     let up = Up::new(context, peer, &dialled);
     let ended = talk(context, peer, dialled.stream).await;
-    up.tell(&ended);
+    let lasted = since.elapsed();
+    up.tell(&ended, lasted);
     match ended {
         Ended::Stopping => Attempt::Stopped,
-        _ => Attempt::Linked(since.elapsed()),
+        _ => Attempt::Linked(lasted),
     }
 }
 
@@ -159,8 +174,12 @@ impl<'a> Up<'a> {
         let Dialled {
             peer: hello, address, ..
         } = dialled;
-        tracing::info!("linked to {hello}, at {address}");
-        context.complaints.forget(peer.server);
+        if context
+            .complaints
+            .is_due(About::Server(peer.server), "linked", REFUSAL_INTERVAL)
+        {
+            tracing::info!("linked to {hello}, at {address}");
+        }
         context.recorded.links.increment(1);
         peer.outbox.open();
         context.reception.linked(hello);
@@ -171,23 +190,23 @@ impl<'a> Up<'a> {
         }
     }
 
-    fn tell(&self, ended: &Ended) {
-        let Up { peer, address, .. } = self;
-        let waiting = peer.outbox.level().messages;
-        match ended {
-            Ended::Stopping => {}
-            _ if self
-                .context
-                .complaints
-                .is_due(About::Server(peer.server), "link", REFUSAL_INTERVAL) =>
-            {
-                tracing::warn!(
-                    "the link to server {} at {address} is broken: {ended}. {waiting} waiting messages are dropped; they \
-                     are repeated where needed. Connecting again.",
-                    peer.server
-                );
-            }
-            _ => tracing::debug!("the link to server {} at {address} is broken: {ended}", peer.server),
+    fn tell(&self, ended: &Ended, lasted: Duration) {
+        let Up { context, peer, address } = self;
+        if matches!(ended, Ended::Stopping) {
+            return;
+        }
+        let about = About::Server(peer.server);
+        if lasted >= REFUSAL_INTERVAL {
+            // All was well: what happens now is news. Links that come and go every second are not.
+            context.complaints.forget(peer.server);
+        }
+        if context.complaints.is_due(about, "link", REFUSAL_INTERVAL) {
+            tracing::warn!(
+                "the link to server {} at {address} is broken: {ended}. {} waiting messages are dropped; they are repeated \
+                 where needed. Connecting again.",
+                peer.server,
+                peer.outbox.level().messages
+            );
         }
     }
 }
@@ -278,12 +297,8 @@ pub(super) async fn dial(
             Err(error) => failures.push((address, DialError::Unresolvable(address.clone(), error))),
         }
     }
-    // Somebody's refusal says more than another address's silence.
-    let most_telling = failures.iter().position(|(_, error)| error.is_refusal()).unwrap_or(0);
-    if failures.is_empty() {
-        return Err(DialError::NoAddress);
-    }
-    let (address, error) = failures.swap_remove(most_telling);
+    let most_telling = failures.into_iter().min_by_key(|(_, error)| error.rank());
+    let (address, error) = most_telling.ok_or(DialError::NoAddress)?;
     complain(context, server, address, &error);
     Err(error)
 }

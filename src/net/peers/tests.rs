@@ -476,23 +476,11 @@ async fn a_link_that_falls_silent_is_closed_by_the_acceptor() {
 
 #[tokio::test]
 async fn an_idle_link_stays_up_by_its_signs_of_life() {
-    let mut one = start(1);
-    let mut two = start(2);
+    let (mut one, mut two, mut three) = (start(1), start(2), start(3));
     one.call(&[(2, two.address)]);
     one.linked(2).await;
     // By hand, to see the bytes: frames without a body, and nothing else.
-    let listener = TcpListener::bind(any_port()).await.unwrap();
-    one.call(&[(2, two.address), (4, listener.local_addr().unwrap())]);
-    let (mut stream, _) = within(listener.accept()).await.unwrap();
-    let Word::Hello(greeting) = within(hear(&mut stream)).await.unwrap() else {
-        panic!("no hello");
-    };
-    let answer = Greeting {
-        hello: hello_of(4),
-        ..greeting
-    };
-    say(&mut stream, &Word::Hello(answer)).await.unwrap();
-    assert_eq!(within(hear(&mut stream)).await.unwrap(), Word::Agreed);
+    let mut stream = mute_acceptor(&mut three, 4).await;
     for _ in 0..3 {
         let mut sign = [9; 8];
         within(stream.read_exact(&mut sign)).await.unwrap();
@@ -503,9 +491,8 @@ async fn an_idle_link_stays_up_by_its_signs_of_life() {
     assert_eq!(two.message().await.1, "message");
     assert!(two.told.try_recv().is_err());
     // An acceptor that talks is none of ours.
-    one.linked(4).await;
     stream.write_all(b"x").await.unwrap();
-    one.unlinked(4).await;
+    three.unlinked(4).await;
 }
 
 #[tokio::test]
@@ -515,18 +502,7 @@ async fn what_a_stuck_peer_does_not_take_is_dropped_and_said() {
         ..quick()
     };
     let mut one = start_with(hello_of(1), any_port(), &[], options);
-    let stuck = TcpListener::bind(any_port()).await.unwrap();
-    one.call(&[(2, stuck.local_addr().unwrap())]);
-    let (mut stream, _) = within(stuck.accept()).await.unwrap();
-    let Word::Hello(greeting) = within(hear(&mut stream)).await.unwrap() else {
-        panic!("no hello");
-    };
-    let answer = Greeting {
-        hello: hello_of(2),
-        ..greeting
-    };
-    say(&mut stream, &Word::Hello(answer)).await.unwrap();
-    one.linked(2).await;
+    let stream = mute_acceptor(&mut one, 2).await;
     // It reads no more: the socket's buffers fill, then the queue.
     let body = Bytes::from(vec![1; 64 << 10]);
     let full = async {
@@ -547,11 +523,48 @@ async fn what_a_stuck_peer_does_not_take_is_dropped_and_said() {
     assert_eq!(view.dropped_messages, 1);
     // When the link breaks, what waits is dropped, and counted.
     drop(stream);
-    drop(stuck);
     one.unlinked(2).await;
     let view = one.links.views()[0];
     assert_eq!((view.waiting_messages, view.is_up), (0, false));
     assert!(view.dropped_messages > 1, "{view:?}");
+}
+
+/// A server that says its hellos by hand, and then nothing: the link to it.
+async fn mute_acceptor(one: &mut Server, server: u64) -> TcpStream {
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    one.call(&[(server, listener.local_addr().unwrap())]);
+    let (mut stream, _) = within(listener.accept()).await.unwrap();
+    let Word::Hello(greeting) = within(hear(&mut stream)).await.unwrap() else {
+        panic!("no hello");
+    };
+    let answer = Greeting {
+        hello: hello_of(server),
+        ..greeting
+    };
+    say(&mut stream, &Word::Hello(answer)).await.unwrap();
+    assert_eq!(within(hear(&mut stream)).await.unwrap(), Word::Agreed);
+    one.linked(server).await;
+    stream
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_peer_whose_kernel_takes_nothing_more_is_given_up() {
+    let options = LinkOptions {
+        dead_after: Duration::from_millis(100),
+        ..quick()
+    };
+    let mut one = start_with(hello_of(1), any_port(), &[], options);
+    let stream = mute_acceptor(&mut one, 2).await;
+    // More than any socket's buffers hold; nobody closes anything.
+    for _ in 0..60 {
+        // On a slow machine it may be over before the last one.
+        if one.send(2, vec![1; 1 << 20]).is_err() {
+            break;
+        }
+    }
+    one.unlinked(2).await;
+    drop(stream);
 }
 
 #[tokio::test]
