@@ -3,10 +3,11 @@
 //! Every answer has `command` (the first of its names) and `error`. A command that fails for any reason but rights is
 //! answered with status 200 and an error text, as ZooKeeper does.
 //!
-//! Left out: `observer_connection_stat_reset` and `observers` beyond an empty list (there are no observers in this version);
+//! Left out: `observer_connection_stat_reset` does nothing, for links to observers have no numbers that could be reset;
 //! `snapshot` and `restore` check rights, then say that they are not available.
 //!
-//! Known difference: `initial_configuration` hides passwords, ZooKeeper shows them to whoever asks.
+//! Known differences: `initial_configuration` hides passwords, ZooKeeper shows them to whoever asks. `observers` tells of
+//! each one where its line says that it is and whether it has caught up, and no numbers of the link to it.
 
 use super::json::{Json, Members};
 use super::listing::{Dump, WatchListing};
@@ -17,8 +18,7 @@ use super::rights::{self, Denied};
 use super::status::{Status, version};
 use super::text;
 use super::words::NOT_SERVING;
-use crate::config::Membership;
-use crate::server::{Connection, ConnectionView, Shared};
+use crate::server::{Connection, ConnectionView, EnsembleRole, Shared};
 use std::net::IpAddr;
 
 /// The version of the digest that `hash` shows: Apache's second.
@@ -111,7 +111,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         names: &["is_read_only", "isro"],
-        answer: Answer::OfServer(|_, _| vec![member("read_only", Json::Bool(false))]),
+        answer: Answer::OfServer(|_, shared| vec![member("read_only", Json::Bool(is_read_only(shared)))]),
     },
     Command {
         names: &["last_snapshot", "lsnp"],
@@ -131,12 +131,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         names: &["observers", "obsr"],
-        answer: Answer::OfServer(|_, _| {
-            vec![
-                member("synced_observers", Json::Whole(0)),
-                member("observers", Json::List(Vec::new())),
-            ]
-        }),
+        answer: Answer::OfServer(|status, shared| members::observers(status.ensemble(shared).as_ref())),
     },
     Command {
         names: &["restore", "rest"],
@@ -179,8 +174,9 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         names: &["voting_view"],
-        answer: Answer::OfServer(|status, _| {
-            vec![member("current_config", members::voting_view(&status.config.cluster))]
+        answer: Answer::OfServer(|status, shared| {
+            let view = members::voting_view(status.ensemble(shared).as_ref());
+            vec![member("current_config", view)]
         }),
     },
     Command {
@@ -271,7 +267,11 @@ fn member(name: &str, value: Json) -> (String, Json) {
     (name.to_owned(), value)
 }
 
-fn configuration(status: &Status, _: &Shared) -> Members {
+fn is_read_only(shared: &Shared) -> bool {
+    shared.ensemble().role == EnsembleRole::ReadOnly
+}
+
+fn configuration(status: &Status, shared: &Shared) -> Members {
     let config = &status.config;
     let mut fields = vec![member(
         "client_port",
@@ -302,8 +302,8 @@ fn configuration(status: &Status, _: &Shared) -> Members {
             Json::Whole(config.listeners.backlog.map_or(-1, |backlog| backlog.get().into())),
         ),
     ]);
-    if let Membership::Ensemble(ensemble) = &config.cluster.membership {
-        fields.extend(members::configuration(&config.cluster, ensemble));
+    if let Some(ensemble) = status.ensemble(shared) {
+        fields.extend(members::configuration(&config.cluster, &ensemble));
     }
     fields
 }
@@ -445,19 +445,21 @@ fn last_snapshot(_: &Status, shared: &Shared) -> Members {
     ]
 }
 
-fn leader(status: &Status, _: &Shared) -> Members {
-    match &status.config.cluster.membership {
-        Membership::Standalone => vec![member("error", "server is not initialized".into())],
-        Membership::Ensemble(ensemble) => members::leader(ensemble),
-    }
+fn leader(status: &Status, shared: &Shared) -> Members {
+    let known = status.ensemble(shared).and_then(|ensemble| members::leader(&ensemble));
+    known.unwrap_or_else(|| vec![member("error", "server is not initialized".into())])
 }
 
 fn monitor(status: &Status) -> Members {
     let mut fields = vec![member("version", Json::Text(version()))];
     let Some(shared) = status.serving() else { return fields };
-    fields.push(member("server_state", status.mode().into()));
-    if status.is_ensemble() {
-        fields.push(member("peer_state", "leading - broadcast".into()));
+    fields.push(member("server_state", Json::Text(shared.ensemble().role.to_string())));
+    let ensemble = status.ensemble(&shared);
+    if let Some(ensemble) = &ensemble {
+        fields.push(member("peer_state", ensemble.peer_state().into()));
+    }
+    if let Some(master) = ensemble.and_then(|ensemble| ensemble.observer_master()) {
+        fields.push(member("observer_master_id", Json::Whole(master.get().into())));
     }
     if status.has_metrics() {
         let computed = status.computed(&shared, &Process::look());
@@ -499,7 +501,7 @@ fn server_stats(status: &Status, shared: &Shared) -> Members {
         ("provider_null", Json::Bool(false)),
         ("last_processed_zxid", Json::Whole(numbers.zxid.0)),
         ("outstanding_requests", numbers.outstanding.into()),
-        ("server_state", numbers.mode.into()),
+        ("server_state", Json::Text(numbers.role.to_string())),
         ("avg_latency", Json::Fraction(numbers.average_latency())),
         ("max_latency", (numbers.latency.max_us / 1000).into()),
         ("min_latency", (numbers.latency.min_us / 1000).into()),
@@ -511,12 +513,14 @@ fn server_stats(status: &Status, shared: &Shared) -> Members {
     ]);
     let mut fields = vec![
         member("version", Json::Text(version())),
-        member("read_only", Json::Bool(false)),
+        member("read_only", Json::Bool(is_read_only(shared))),
         member("server_stats", stats),
         member("client_response", sizes),
     ];
-    if status.is_ensemble() {
-        fields.push(member("proposal_stats", buffer_sizes((-1, -1, -1))));
+    if numbers.role == EnsembleRole::Leader {
+        let sizes = numbers.proposals;
+        let sizes = buffer_sizes((sizes.last, sizes.least, sizes.greatest));
+        fields.push(member("proposal_stats", sizes));
     }
     fields.push(member("node_count", numbers.znodes.into()));
     fields
@@ -545,9 +549,11 @@ fn watches_by_path(_: &Status, shared: &Shared) -> Members {
 }
 
 fn zab_state(status: &Status) -> Members {
-    match (&status.config.cluster.membership, status.serving()) {
-        (Membership::Ensemble(ensemble), Some(shared)) => members::zab_state(ensemble, shared.applied_zxid()),
-        _ => vec![member("voting", Json::Bool(false)), member("zabstate", "".into())],
+    let shared = status.present();
+    let known = shared.and_then(|shared| Some((status.ensemble(&shared)?, shared.applied_zxid())));
+    match known {
+        Some((ensemble, zxid)) => members::zab_state(&ensemble, zxid),
+        None => vec![member("voting", Json::Bool(false)), member("zabstate", "".into())],
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::java;
 use crate::proto::SessionId;
-use crate::server::{ConnectionView, Shared};
+use crate::server::{ConnectionView, EnsembleRole, Shared};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -47,6 +47,8 @@ pub(super) type Expiries<T> = BTreeMap<i64, Vec<T>>;
 #[derive(Debug, Default)]
 pub(super) struct Dump {
     pub(super) sessions: Expiries<SessionId>,
+    /// The sessions with their timeouts, ms, where another server judges when they expire.
+    pub(super) judged_elsewhere: Option<Vec<(SessionId, i32)>>,
     pub(super) ephemerals: BTreeMap<SessionId, Vec<String>>,
     pub(super) connections: Expiries<(SocketAddr, SessionId)>,
     /// Whether ephemerals were left out.
@@ -59,6 +61,16 @@ impl Dump {
         let mut dump = Dump::default();
         let views = shared.connection_views();
         let (now_us, now_ms) = (shared.clock.now_us(), shared.clock.wall_ms());
+        if matches!(
+            shared.ensemble().role,
+            EnsembleRole::Follower | EnsembleRole::Observer | EnsembleRole::ReadOnly
+        ) {
+            let state = shared.state.read();
+            let sessions = state.sessions().take(LISTING_BYTES / ENTRY_BYTES);
+            let sessions: Vec<_> = sessions.map(|session| (session.id, session.timeout_ms)).collect();
+            dump.is_cut = sessions.len() < state.counts().sessions;
+            dump.judged_elsewhere = Some(sessions);
+        }
         for (session, remaining_ms) in shared.session_deadlines() {
             let at = round_up(
                 now_ms.saturating_add(i64::try_from(remaining_ms).unwrap_or(i64::MAX)),
@@ -94,9 +106,17 @@ impl Dump {
     }
 
     pub(super) fn to_text(&self) -> String {
-        let mut text = String::from("SessionTracker dump:\nSession ");
-        expiries(&mut text, &self.sessions, |session| format!("0x{:x}", session.0));
+        let mut text = String::from("SessionTracker dump:\n");
         // Writing to a string cannot fail.
+        if let Some(sessions) = &self.judged_elsewhere {
+            let _ = writeln!(text, "Global Sessions({}):", sessions.len());
+            for (session, timeout_ms) in sessions {
+                let _ = writeln!(text, "0x{:x}\t{timeout_ms}ms", session.0);
+            }
+        } else {
+            text.push_str("Session ");
+            expiries(&mut text, &self.sessions, |session| format!("0x{:x}", session.0));
+        }
         let _ = writeln!(
             text,
             "ephemeral nodes dump:\nSessions with Ephemerals ({}):",
@@ -249,6 +269,7 @@ mod tests {
             ephemerals: [(SessionId(0x10), vec!["/a".to_owned(), "/b/c".to_owned()])].into(),
             connections: [(at, vec![("127.0.0.1:5".parse().unwrap(), SessionId(0x10))])].into(),
             is_cut: false,
+            ..Dump::default()
         };
         assert_eq!(
             dump.to_text(),
@@ -256,6 +277,19 @@ mod tests {
              \t0xffffffffffffffff\nephemeral nodes dump:\nSessions with Ephemerals (1):\n0x10:\n\t/a\n\t/b/c\n\
              Connections dump:\nConnections Sets (1)/(1):\n1 expire at Sun Nov 22 15:27:11 UTC 2026:\n\
              \tip: /127.0.0.1:5 sessionId: 0x10\n"
+        );
+    }
+
+    #[test]
+    fn a_follower_lists_sessions_with_their_timeouts_for_it_does_not_judge_them() {
+        let dump = Dump {
+            judged_elsewhere: Some(vec![(SessionId(0x10), 30_000), (SessionId(-1), 4_000)]),
+            ..Dump::default()
+        };
+        assert_eq!(
+            dump.to_text(),
+            "SessionTracker dump:\nGlobal Sessions(2):\n0x10\t30000ms\n0xffffffffffffffff\t4000ms\n\
+             ephemeral nodes dump:\nSessions with Ephemerals (0):\nConnections dump:\nConnections Sets (0)/(0):\n"
         );
     }
 

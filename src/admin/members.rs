@@ -1,20 +1,19 @@
-//! What the admin commands tell of an ensemble's members. This version runs ensembles of one server alone, which leads.
+//! What the admin commands tell of an ensemble's members.
 
 use super::json::{Json, Members};
-use crate::config::{Cluster, Ensemble, Host, Membership, PeerAddress, PeerType, Server};
+use super::status::EnsembleStatus;
+use crate::config::Cluster;
+use crate::membership::{Host, PeerAddress, PeerType, Server};
 use crate::proto::Zxid;
-
-fn me(ensemble: &Ensemble) -> Option<&Server> {
-    ensemble.servers.get(&ensemble.me)
-}
+use crate::server::EnsembleRole;
 
 fn with_port(address: &PeerAddress, port: u16) -> Json {
     Json::Text(format!("{}:{port}", address.host))
 }
 
 /// The fields that `configuration` has in an ensemble alone.
-pub(super) fn configuration(cluster: &Cluster, ensemble: &Ensemble) -> Members {
-    let mine = me(ensemble).and_then(|server| server.addresses.first());
+pub(super) fn configuration(cluster: &Cluster, ensemble: &EnsembleStatus) -> Members {
+    let mine = ensemble.mine().and_then(|server| server.addresses.first());
     let port = |port: Option<u16>| Json::Whole(port.map_or(-1, i64::from));
     [
         ("init_limit", Json::Whole(cluster.init_limit_ticks.into())),
@@ -22,23 +21,17 @@ pub(super) fn configuration(cluster: &Cluster, ensemble: &Ensemble) -> Members {
         ("election_alg", Json::Whole(3)),
         ("election_port", port(mine.map(|address| address.election_port))),
         ("quorum_port", port(mine.map(|address| address.quorum_port))),
-        (
-            "peer_type",
-            Json::Whole(i64::from(cluster.peer_type == PeerType::Observer)),
-        ),
+        ("peer_type", Json::Whole(i64::from(ensemble.is_observer()))),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
 }
 
-pub(super) fn voting_view(cluster: &Cluster) -> Json {
-    let Membership::Ensemble(ensemble) = &cluster.membership else {
-        return Json::Object(Vec::new());
-    };
+/// The participants; of a server that stands alone there are none.
+pub(super) fn voting_view(ensemble: Option<&EnsembleStatus>) -> Json {
     let voters = ensemble
-        .servers
-        .iter()
-        .filter(|(_, server)| server.peer_type == PeerType::Participant);
+        .into_iter()
+        .flat_map(|ensemble| ensemble.members.participants());
     let view = voters.map(|(id, server)| {
         let list = |port: fn(&PeerAddress) -> u16| {
             let addresses = server.addresses.iter();
@@ -56,27 +49,59 @@ pub(super) fn voting_view(cluster: &Cluster) -> Json {
     Json::Object(view.collect())
 }
 
-pub(super) fn leader(ensemble: &Ensemble) -> Members {
-    let address = me(ensemble).and_then(|server| server.addresses.first());
+/// The observers that a leader is in contact with; nobody else is.
+pub(super) fn observers(ensemble: Option<&EnsembleStatus>) -> Members {
+    let leading = ensemble.filter(|ensemble| ensemble.view.role == EnsembleRole::Leader);
+    let peers = leading
+        .map(|ensemble| ensemble.view.peers.as_slice())
+        .unwrap_or_default();
+    let (mut synced, mut list) = (0, Vec::new());
+    for peer in peers.iter().filter(|peer| peer.in_contact && !peer.voter) {
+        let line = leading.and_then(|ensemble| ensemble.members.servers.get(&peer.server.member()?));
+        let Some(line) = line.filter(|line| line.peer_type == PeerType::Observer) else {
+            continue;
+        };
+        synced += i64::from(peer.synced);
+        let address = line
+            .addresses
+            .first()
+            .map(|address| with_port(address, address.quorum_port));
+        list.push(Json::object([
+            ("remote_socket_address", address.unwrap_or(Json::Null)),
+            ("sid", peer.server.0.into()),
+            ("synced", Json::Bool(peer.synced)),
+        ]));
+    }
     [
-        ("is_leader", Json::Bool(true)),
-        ("leader_id", Json::Whole(ensemble.me.get().into())),
-        (
-            "leader_ip",
-            Json::Text(address.map(|address| address.host.to_string()).unwrap_or_default()),
-        ),
+        ("synced_observers", Json::Whole(synced)),
+        ("observers", Json::List(list)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
 }
 
-pub(super) fn zab_state(ensemble: &Ensemble, zxid: Zxid) -> Members {
-    let mine = me(ensemble);
+/// Who leads; `None`: nobody, as far as is known.
+pub(super) fn leader(ensemble: &EnsembleStatus) -> Option<Members> {
+    let (leader, line) = ensemble.leader()?;
+    let address = line.and_then(|line| line.addresses.first());
+    let fields = [
+        ("is_leader", Json::Bool(leader == ensemble.me)),
+        ("leader_id", Json::Whole(leader.get().into())),
+        (
+            "leader_ip",
+            Json::Text(address.map(|address| address.host.to_string()).unwrap_or_default()),
+        ),
+    ];
+    Some(fields.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+pub(super) fn zab_state(ensemble: &EnsembleStatus, zxid: Zxid) -> Members {
+    let mine = ensemble.mine();
     let client = mine.and_then(|server| server.client.as_ref());
     let voting = mine.is_some_and(|server| server.peer_type == PeerType::Participant);
     [
         ("myid", Json::Whole(ensemble.me.get().into())),
-        ("is_leader", Json::Bool(true)),
+        ("is_leader", Json::Bool(ensemble.view.role == EnsembleRole::Leader)),
         ("quorum_address", bean(mine, |address| address.quorum_port)),
         ("election_address", bean(mine, |address| address.election_port)),
         (
@@ -87,7 +112,7 @@ pub(super) fn zab_state(ensemble: &Ensemble, zxid: Zxid) -> Members {
         ("last_zxid", Json::Text(format!("0x{:x}", zxid.0))),
         ("zab_epoch", Json::Whole(zxid.0 >> 32)),
         ("zab_counter", Json::Whole(zxid.0 & 0xffff_ffff)),
-        ("zabstate", "broadcast".into()),
+        ("zabstate", ensemble.zab_state().into()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

@@ -2,9 +2,10 @@
 
 use super::metrics::{Computed, GaugeSet, Number, Registry};
 use super::process::{Process, directory_bytes};
-use crate::config::{Config, Membership, MetricsProvider};
+use crate::config::{Config, Membership, MetricsProvider, PeerType};
+use crate::membership::{Members, Server, ServerId};
 use crate::proto::Zxid;
-use crate::server::{ConnectionView, Latency, Shared};
+use crate::server::{ConnectionView, EnsembleRole, EnsembleView, Latency, ProposalSizes, Shared};
 use crate::state_machine::{Counts, QuotaTotals};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,7 +53,8 @@ pub(super) struct ServerNumbers {
     pub(super) connections: usize,
     pub(super) outstanding: usize,
     pub(super) zxid: Zxid,
-    pub(super) mode: &'static str,
+    pub(super) role: EnsembleRole,
+    pub(super) proposals: ProposalSizes,
     pub(super) znodes: usize,
 }
 
@@ -86,17 +88,23 @@ impl Status {
         self.shared.get()?.upgrade().filter(|shared| shared.is_serving())
     }
 
-    /// `Mode`: the one word by which `zkServer.sh status` and monitoring tell servers apart.
-    pub(super) fn mode(&self) -> &'static str {
-        match self.config.cluster.membership {
-            Membership::Standalone => "standalone",
-            // This version runs ensembles of one server alone, which leads whenever it serves.
-            Membership::Ensemble(_) => "leader",
-        }
+    /// The server, if there is one, be it that it serves nobody.
+    pub(super) fn present(&self) -> Option<Arc<Shared>> {
+        self.shared.get()?.upgrade()
     }
 
-    pub(super) fn is_ensemble(&self) -> bool {
-        self.config.cluster.membership != Membership::Standalone
+    /// What this server shows of its ensemble; `None`: it stands alone.
+    pub(super) fn ensemble(&self, shared: &Shared) -> Option<EnsembleStatus> {
+        let Membership::Ensemble(configured) = &self.config.cluster.membership else {
+            return None;
+        };
+        let members = shared.state.read().membership().cloned();
+        Some(EnsembleStatus {
+            me: configured.me,
+            // Before the ensemble was founded, there is only what the files say.
+            members: members.unwrap_or_else(|| configured.members()),
+            view: shared.ensemble(),
+        })
     }
 
     /// The server's number as ZooKeeper tells it: 0 where it stands alone.
@@ -124,7 +132,8 @@ impl Status {
             connections: shared.connection_count(),
             outstanding: shared.statistics.outstanding.load(Relaxed),
             zxid: shared.applied_zxid(),
-            mode: self.mode(),
+            role: shared.ensemble().role,
+            proposals: shared.statistics.proposal_sizes(),
             znodes: counts.znodes,
         }
     }
@@ -158,8 +167,8 @@ impl Status {
     pub(super) fn computed(&self, shared: &Shared, process: &Process) -> Computed {
         let (numbers, counts) = (self.numbers(shared), shared.state.read().counts());
         let mut gauges = client_gauges(&numbers, &counts, shared, process);
-        if self.is_ensemble() {
-            gauges.extend(leader_gauges(shared.clock.now_us()));
+        if let Some(ensemble) = self.ensemble(shared) {
+            gauges.extend(ensemble.gauges(&numbers.proposals, shared.role_age_ms()));
         }
         let statistics = &shared.statistics;
         Computed {
@@ -235,20 +244,200 @@ fn quota_gauges(totals: BTreeMap<String, QuotaTotals>) -> Vec<GaugeSet> {
     ]
 }
 
-/// What the leader of an ensemble shows besides. It is alone in it.
-fn leader_gauges(uptime_us: u64) -> Vec<(&'static str, Number)> {
-    let none = Number::Whole(0);
-    let unknown = Number::Whole(-1);
-    vec![
-        ("quorum_size", Number::Whole(1)),
-        ("learners", none),
-        ("synced_followers", none),
-        ("synced_non_voting_followers", none),
-        ("synced_observers", none),
-        ("pending_syncs", none),
-        ("leader_uptime", whole(uptime_us / 1000)),
-        ("last_proposal_size", unknown),
-        ("max_proposal_size", unknown),
-        ("min_proposal_size", unknown),
-    ]
+/// What a server of an ensemble shows of it.
+pub(super) struct EnsembleStatus {
+    pub(super) me: ServerId,
+    /// Who belongs to it, as `/zookeeper/config` says.
+    pub(super) members: Members,
+    pub(super) view: Arc<EnsembleView>,
+}
+
+impl EnsembleStatus {
+    pub(super) fn mine(&self) -> Option<&Server> {
+        self.members.servers.get(&self.me)
+    }
+
+    /// Who leads, and its line, if that is known.
+    pub(super) fn leader(&self) -> Option<(ServerId, Option<&Server>)> {
+        let leader = self.view.leader?.member()?;
+        Some((leader, self.members.servers.get(&leader)))
+    }
+
+    pub(super) fn is_observer(&self) -> bool {
+        self.mine().is_some_and(|me| me.peer_type == PeerType::Observer)
+    }
+
+    /// `peer_state`: what the server does, and how far it has come with it.
+    pub(super) fn peer_state(&self) -> &'static str {
+        match self.view.role {
+            EnsembleRole::Leader => "leading - broadcast",
+            EnsembleRole::Follower => "following - broadcast",
+            EnsembleRole::Observer => "observing - broadcast",
+            EnsembleRole::Standalone | EnsembleRole::Looking | EnsembleRole::ReadOnly => "looking - election",
+        }
+    }
+
+    /// Whom an observer hears of changes from: the leader.
+    pub(super) fn observer_master(&self) -> Option<ServerId> {
+        let observes = self.view.role == EnsembleRole::Observer;
+        self.leader().filter(|_| observes).map(|(leader, _)| leader)
+    }
+
+    /// `zabstate`, the second half of the same.
+    pub(super) fn zab_state(&self) -> &'static str {
+        if self.view.role.has_leader() {
+            "broadcast"
+        } else {
+            "election"
+        }
+    }
+
+    /// Gauges of ensembles. `followers` is ZooKeeper's name for `learners` before 3.6, which monitoring still reads.
+    fn gauges(&self, proposals: &ProposalSizes, leading_ms: u64) -> Vec<(&'static str, Number)> {
+        let count = |number: usize| whole(number as u64);
+        let participants = self.members.participants().count();
+        if self.view.role != EnsembleRole::Leader {
+            return vec![("quorum_size", count(participants))];
+        }
+        let shall_vote = |server: crate::state_machine::ServerId| {
+            server
+                .member()
+                .is_some_and(|member| self.members.is_participant(member))
+        };
+        let view = &self.view;
+        vec![
+            ("quorum_size", count(participants)),
+            ("learners", count(view.count(|peer| peer.in_contact))),
+            (
+                "followers",
+                count(view.count(|peer| peer.in_contact && shall_vote(peer.server))),
+            ),
+            ("synced_followers", count(view.count(|peer| peer.synced && peer.voter))),
+            (
+                "synced_non_voting_followers",
+                count(view.count(|peer| peer.synced && !peer.voter && shall_vote(peer.server))),
+            ),
+            (
+                "synced_observers",
+                count(view.count(|peer| peer.synced && !peer.voter && !shall_vote(peer.server))),
+            ),
+            // A sync waits for a quorum here, not in a line of the leader's.
+            ("pending_syncs", Number::Whole(0)),
+            ("leader_uptime", whole(leading_ms)),
+            ("last_proposal_size", Number::Whole(proposals.last)),
+            ("max_proposal_size", Number::Whole(proposals.greatest)),
+            ("min_proposal_size", Number::Whole(proposals.least)),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::PeerView;
+    use crate::state_machine;
+
+    fn status(role: EnsembleRole) -> EnsembleStatus {
+        let text = "server.1=a:1:2:participant\nserver.2=b:1:2:participant\nserver.3=c:1:2:participant\n\
+                    server.4=d:1:2:observer\nserver.5=e:1:2:observer\nserver.6=f:1:2:participant\nversion=1";
+        let peer = |server, voter, in_contact, synced| PeerView {
+            server: state_machine::ServerId(server),
+            voter,
+            in_contact,
+            synced,
+        };
+        let view = EnsembleView {
+            role,
+            leader: role.has_leader().then_some(state_machine::ServerId(1)),
+            term: 3,
+            votes: true,
+            peers: vec![
+                peer(2, true, true, true),
+                peer(3, true, false, false),
+                peer(4, false, true, true),
+                peer(5, false, true, false),
+                peer(6, false, true, true),
+            ],
+        };
+        EnsembleStatus {
+            me: ServerId::FIRST,
+            members: Members::parse(text).unwrap(),
+            view: Arc::new(view),
+        }
+    }
+
+    #[test]
+    fn a_leader_counts_the_others_and_everybody_counts_the_participants() {
+        let gauges = |role| status(role).gauges(&ProposalSizes::default(), 77);
+        assert_eq!(gauges(EnsembleRole::Follower), [("quorum_size", Number::Whole(4))]);
+        let expected = [
+            ("quorum_size", 4),
+            ("learners", 4),
+            ("followers", 2),
+            ("synced_followers", 1),
+            ("synced_non_voting_followers", 1),
+            ("synced_observers", 1),
+            ("pending_syncs", 0),
+            ("leader_uptime", 77),
+            ("last_proposal_size", -1),
+            ("max_proposal_size", -1),
+            ("min_proposal_size", -1),
+        ];
+        let expected = expected.map(|(name, value)| (name, Number::Whole(value)));
+        assert_eq!(gauges(EnsembleRole::Leader), expected);
+    }
+
+    #[test]
+    fn the_state_of_a_server_is_told_in_zookeepers_words() {
+        let told = |role| {
+            let status = status(role);
+            let master = status.observer_master().map(ServerId::get);
+            (status.peer_state(), status.zab_state(), master)
+        };
+        assert_eq!(told(EnsembleRole::Leader), ("leading - broadcast", "broadcast", None));
+        assert_eq!(
+            told(EnsembleRole::Follower),
+            ("following - broadcast", "broadcast", None)
+        );
+        assert_eq!(
+            told(EnsembleRole::Observer),
+            ("observing - broadcast", "broadcast", Some(1))
+        );
+        assert_eq!(told(EnsembleRole::Looking), ("looking - election", "election", None));
+        assert_eq!(told(EnsembleRole::ReadOnly), ("looking - election", "election", None));
+    }
+
+    #[test]
+    fn the_leader_and_the_observers_are_told_over_http() {
+        use crate::admin::{json::Json, members};
+        let render = |fields| Json::Object(fields).render();
+        let leader = status(EnsembleRole::Leader);
+        let told = members::leader(&leader).map(render).unwrap_or_default();
+        assert_eq!(
+            told,
+            "{\n  \"is_leader\" : true,\n  \"leader_id\" : 1,\n  \"leader_ip\" : \"a\"\n}"
+        );
+        let mut follower = status(EnsembleRole::Follower);
+        follower.me = ServerId::new(2).unwrap();
+        let told = members::leader(&follower).map(render).unwrap_or_default();
+        assert!(told.contains("\"is_leader\" : false,\n  \"leader_id\" : 1"), "{told}");
+        assert!(members::leader(&status(EnsembleRole::Looking)).is_none());
+
+        let told = render(members::observers(Some(&leader)));
+        assert!(told.contains("\"synced_observers\" : 1"), "{told}");
+        assert!(
+            told.contains("\"remote_socket_address\" : \"d:1\",\n    \"sid\" : 4,\n    \"synced\" : true"),
+            "{told}"
+        );
+        assert!(told.contains("\"sid\" : 5") && !told.contains("\"sid\" : 6"), "{told}");
+        for nobody in [None, Some(&follower)] {
+            let told = render(members::observers(nobody));
+            assert!(
+                told.starts_with("{\n  \"synced_observers\" : 0,\n  \"observers\" : [ ]"),
+                "{told}"
+            );
+        }
+        let view = members::voting_view(Some(&leader)).render();
+        assert!(view.contains("\"6\" : {") && !view.contains("\"4\" : {"), "{view}");
+    }
 }

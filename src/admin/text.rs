@@ -3,16 +3,20 @@
 //! Source: Apache's `server/command/*`, `ServerStats`, `ServerCnxn.dumpConnectionInfo`, `ZooKeeperServer.dumpConf`.
 
 use super::java;
+use super::status::EnsembleStatus;
 use super::status::ServerNumbers;
-use crate::config::{Config, Ensemble, Membership, PeerType};
+use crate::config::Config;
 use crate::proto::OpCode;
-use crate::server::ConnectionView;
+use crate::server::{ConnectionView, EnsembleRole};
 use std::fmt::Write as _;
 use std::path::Path;
 
 /// `srvr`; with `connections`, `stat`.
 pub(super) fn server(version: &str, numbers: &ServerNumbers, connections: Option<&[ConnectionView]>) -> String {
     let mut text = format!("Zookeeper version: {version}\n");
+    if numbers.role == EnsembleRole::ReadOnly {
+        text.push_str("READ-ONLY mode; serving only read-only clients\n");
+    }
     if let Some(connections) = connections {
         text.push_str("Clients:\n");
         for view in connections {
@@ -34,12 +38,16 @@ pub(super) fn server(version: &str, numbers: &ServerNumbers, connections: Option
         numbers.connections,
         numbers.outstanding,
         numbers.zxid.0,
-        numbers.mode,
+        numbers.role,
         numbers.znodes,
     );
-    if numbers.mode == "leader" {
-        // As before any proposal: nobody is sent one by the only server of an ensemble.
-        text.push_str("Proposal sizes last/min/max: -1/-1/-1\n");
+    if numbers.role == EnsembleRole::Leader {
+        let sizes = numbers.proposals;
+        let _ = writeln!(
+            text,
+            "Proposal sizes last/min/max: {}/{}/{}",
+            sizes.last, sizes.least, sizes.greatest
+        );
     }
     text
 }
@@ -135,7 +143,12 @@ pub(super) struct Data<'a> {
 }
 
 /// `conf`.
-pub(super) fn configuration(config: &Config, server_id: u32, data: &Data<'_>) -> String {
+pub(super) fn configuration(
+    config: &Config,
+    ensemble: Option<&EnsembleStatus>,
+    server_id: u32,
+    data: &Data<'_>,
+) -> String {
     let port =
         |address: &Option<crate::config::Address>| address.as_ref().map_or(-1, |address| i64::from(address.port));
     let optional = |number: Option<std::num::NonZeroU32>, unset: i64| number.map_or(unset, |n| i64::from(n.get()));
@@ -155,15 +168,15 @@ pub(super) fn configuration(config: &Config, server_id: u32, data: &Data<'_>) ->
         optional(config.listeners.backlog, -1),
         server_id,
     );
-    if let Membership::Ensemble(ensemble) = &config.cluster.membership {
+    if let Some(ensemble) = ensemble {
         membership(&mut text, config, ensemble);
     }
     text
 }
 
-fn membership(text: &mut String, config: &Config, ensemble: &Ensemble) {
+fn membership(text: &mut String, config: &Config, ensemble: &EnsembleStatus) {
     let ports = |port: fn(&crate::config::PeerAddress) -> u16| {
-        let addresses = ensemble.servers.get(&ensemble.me).map(|me| me.addresses.as_slice());
+        let addresses = ensemble.mine().map(|me| me.addresses.as_slice());
         let ports: Vec<String> = addresses
             .unwrap_or_default()
             .iter()
@@ -178,19 +191,9 @@ fn membership(text: &mut String, config: &Config, ensemble: &Ensemble) {
         config.cluster.sync_limit_ticks,
         ports(|address| address.election_port),
         ports(|address| address.quorum_port),
-        u8::from(config.cluster.peer_type == PeerType::Observer),
-        ensemble_text(ensemble),
+        u8::from(ensemble.is_observer()),
+        ensemble.members,
     );
-}
-
-/// The members as `/zookeeper/config` shows them.
-pub(super) fn ensemble_text(ensemble: &Ensemble) -> String {
-    let mut text = String::new();
-    for (id, server) in &ensemble.servers {
-        let _ = writeln!(text, "server.{id}={server}");
-    }
-    let _ = write!(text, "version={:x}", ensemble.version);
-    text
 }
 
 /// `envi`.
@@ -206,10 +209,12 @@ pub(super) fn environment(variables: &[(&'static str, String)]) -> String {
 mod tests {
     use super::*;
     use crate::config::{Base, Sources};
+    use crate::membership::{Members, ServerId};
     use crate::proto::{SessionId, Zxid};
-    use crate::server::{ConnectionNumbers, Latency};
+    use crate::server::{ConnectionNumbers, EnsembleView, Latency, ProposalSizes};
+    use std::sync::Arc;
 
-    fn numbers(mode: &'static str) -> ServerNumbers {
+    fn numbers(role: EnsembleRole) -> ServerNumbers {
         ServerNumbers {
             latency: Latency {
                 min_us: 900,
@@ -222,7 +227,12 @@ mod tests {
             connections: 1,
             outstanding: 0,
             zxid: Zxid(0x1f),
-            mode,
+            role,
+            proposals: ProposalSizes {
+                last: 48,
+                least: 36,
+                greatest: 317,
+            },
             znodes: 5,
         }
     }
@@ -254,18 +264,30 @@ mod tests {
     #[test]
     fn srvr_is_apaches() {
         assert_eq!(
-            server("3.9.5-x, built on y", &numbers("standalone"), None),
+            server("3.9.5-x, built on y", &numbers(EnsembleRole::Standalone), None),
             "Zookeeper version: 3.9.5-x, built on y\nLatency min/avg/max: 0/1.3334/12\nReceived: 5\nSent: 4\n\
              Connections: 1\nOutstanding: 0\nZxid: 0x1f\nMode: standalone\nNode count: 5\n"
         );
-        let leader = server("v", &numbers("leader"), None);
-        assert!(leader.ends_with("Mode: leader\nNode count: 5\nProposal sizes last/min/max: -1/-1/-1\n"));
+        let leader = server("v", &numbers(EnsembleRole::Leader), None);
+        assert!(leader.ends_with("Mode: leader\nNode count: 5\nProposal sizes last/min/max: 48/36/317\n"));
+        for (role, mode) in [
+            (EnsembleRole::Follower, "follower"),
+            (EnsembleRole::Observer, "observer"),
+        ] {
+            let text = server("v", &numbers(role), None);
+            assert!(text.ends_with(&format!("Mode: {mode}\nNode count: 5\n")), "{text}");
+        }
+        let read_only = server("v", &numbers(EnsembleRole::ReadOnly), None);
+        assert!(read_only.starts_with(
+            "Zookeeper version: v\nREAD-ONLY mode; serving only read-only clients\nLatency min/avg/max: "
+        ));
+        assert!(read_only.contains("\nMode: read-only\n"));
     }
 
     #[test]
     fn stat_lists_the_clients_in_brief_before_the_numbers() {
         assert_eq!(
-            server("v", &numbers("standalone"), Some(&[view(7)])),
+            server("v", &numbers(EnsembleRole::Standalone), Some(&[view(7)])),
             "Zookeeper version: v\nClients:\n /127.0.0.1:59648[1](queued=0,recved=2,sent=1)\n\n\
              Latency min/avg/max: 0/1.3334/12\nReceived: 5\nSent: 4\nConnections: 1\nOutstanding: 0\nZxid: 0x1f\n\
              Mode: standalone\nNode count: 5\n"
@@ -317,18 +339,23 @@ mod tests {
         let expected = "clientPort=2181\nsecureClientPort=-1\ndataDir=/d/t\ndataDirSize=1\ndataLogDir=/d/l\n\
                         dataLogSize=2\ntickTime=2000\nmaxClientCnxns=60\nminSessionTimeout=4000\n\
                         maxSessionTimeout=40000\nclientPortListenBacklog=-1\nserverId=0\n";
-        assert_eq!(configuration(&alone, 0, &data), expected);
-        let ensemble = config(
-            "dataDir=/d\nclientPort=2181\ntickTime=2000\ninitLimit=10\nsyncLimit=5\nstandaloneEnabled=false\n\
-             server.1=a:2888:3888\n",
-        );
-        assert_eq!(
-            configuration(&ensemble, 0, &data),
-            format!(
-                "{expected}initLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3888\nquorumPort=2888\npeerType=0\n\
-                 membership: \nserver.1=a:2888:3888:participant\nversion=0"
-            )
-        );
+        assert_eq!(configuration(&alone, None, 0, &data), expected);
+        let text = "server.1=a:2888:3888:participant;0.0.0.0:2181\nserver.2=b:2888:3888:observer\nversion=a0";
+        let mut ensemble = EnsembleStatus {
+            me: ServerId::FIRST,
+            members: Members::parse(text).unwrap(),
+            view: Arc::new(EnsembleView::default()),
+        };
+        for (me, peer_type) in [(1, 0), (2, 1)] {
+            ensemble.me = ServerId::new(me).unwrap();
+            assert_eq!(
+                configuration(&alone, Some(&ensemble), 0, &data),
+                format!(
+                    "{expected}initLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3888\nquorumPort=2888\n\
+                     peerType={peer_type}\nmembership: \n{text}"
+                )
+            );
+        }
     }
 
     #[test]

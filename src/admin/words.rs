@@ -8,7 +8,7 @@ use super::process::{self, Process};
 use super::status::{Status, version};
 use super::text::{self, Data};
 use crate::config::FOUR_LETTER_WORDS;
-use crate::server::{Connection, Shared, Word, Words};
+use crate::server::{Connection, EnsembleRole, Shared, Word, Words};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -96,7 +96,7 @@ fn answer_of_server(status: &Status, shared: &Shared, word: &str) -> String {
             status.reset(shared);
             "Server stats reset.\n".to_owned()
         }
-        "conf" => configuration(status),
+        "conf" => configuration(status, shared),
         "dirs" => {
             let (tree, log) = status.directory_sizes();
             format!("datadir_size: {tree}\nlogdir_size: {log}\n")
@@ -112,6 +112,7 @@ fn answer_of_server(status: &Status, shared: &Shared, word: &str) -> String {
         "wchc" => WatchListing::gather(shared).into_text_by_session(),
         "wchp" => WatchListing::gather(shared).into_text_by_path(),
         "mntr" => monitor(status, shared),
+        "isro" if shared.ensemble().role == EnsembleRole::ReadOnly => "ro".to_owned(),
         "isro" => "rw".to_owned(),
         "hash" => digests(shared),
         // The caller has found the word in the list of all words.
@@ -119,7 +120,7 @@ fn answer_of_server(status: &Status, shared: &Shared, word: &str) -> String {
     }
 }
 
-fn configuration(status: &Status) -> String {
+fn configuration(status: &Status, shared: &Shared) -> String {
     let (tree_bytes, log_bytes) = status.directory_sizes();
     let data = Data {
         tree: &status.directories.tree,
@@ -127,19 +128,28 @@ fn configuration(status: &Status) -> String {
         log: &status.directories.log,
         log_bytes,
     };
-    text::configuration(&status.config, status.server_id(), &data)
+    let ensemble = status.ensemble(shared);
+    text::configuration(&status.config, ensemble.as_ref(), status.server_id(), &data)
 }
 
 /// `mntr`. Every line must look like `zk_name<TAB>value`: Telegraf gives up a whole answer for one that does not.
 fn monitor(status: &Status, shared: &Shared) -> String {
-    let mut text = format!("zk_version\t{}\nzk_server_state\t{}\n", version(), status.mode());
-    if status.is_ensemble() {
-        text.push_str("zk_peer_state\tleading - broadcast\n");
+    let ensemble = status.ensemble(shared);
+    // Writing to a string cannot fail.
+    let mut text = format!(
+        "zk_version\t{}\nzk_server_state\t{}\n",
+        version(),
+        shared.ensemble().role
+    );
+    if let Some(ensemble) = &ensemble {
+        let _ = writeln!(text, "zk_peer_state\t{}", ensemble.peer_state());
+    }
+    if let Some(master) = ensemble.and_then(|ensemble| ensemble.observer_master()) {
+        let _ = writeln!(text, "zk_observer_master_id\t{master}");
     }
     if status.has_metrics() {
         let computed = status.computed(shared, &Process::look());
         status.registry.dump(&computed, |key, number| {
-            // Writing to a string cannot fail.
             let _ = writeln!(text, "zk_{key}\t{number}");
         });
     }

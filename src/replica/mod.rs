@@ -364,6 +364,11 @@ impl Replica {
         }
     }
 
+    /// What this member stamps on its entries when it leads.
+    pub fn rules(&self) -> Rules {
+        self.options.rules
+    }
+
     /// What the leader stamps on its entries from now on.
     pub fn set_rules(&mut self, rules: Rules) {
         self.options.rules = rules;

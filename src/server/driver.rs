@@ -10,6 +10,7 @@
 //! Everything that waits is taken at once, so batches form by themselves while the previous fsync runs, and nothing waits
 //! for a batch to fill.
 
+use super::ensemble_view::EnsembleView;
 use super::inbox::Inbox;
 use super::recorded::OfDriver;
 use super::shared::{AppliedTo, DriverInput, SERVING, SessionNews, Shared};
@@ -17,7 +18,7 @@ use super::{ApplierInput, Arrived, Failure, LogInput};
 use crate::proto::OpCode;
 use crate::proto::jute::Encode;
 use crate::replica::{Append, PeerMessage, Registry, Replica, SnapshotPoint, Standing, TICK_MS};
-use crate::state_machine::{ServerId, State};
+use crate::state_machine::{Rules, ServerId, State};
 use crate::storage::log::LogPoint;
 use bytes::{Bytes, BytesMut};
 use raft::prelude::ConfState;
@@ -249,6 +250,10 @@ impl Driver {
     }
 
     fn append(&mut self, append: Append, restore: Option<&SnapshotPoint>) {
+        if self.replica.is_leader() {
+            let sizes = append.entries.iter().map(|entry| entry.data.len());
+            sizes.for_each(|bytes| self.shared.statistics.proposed(bytes));
+        }
         self.progress.appended = append.number;
         let Some(installing) = &mut self.progress.installing else {
             return self.log.push(LogInput::Append(append));
@@ -295,6 +300,7 @@ impl Driver {
         let touched = self.shared.next_tick();
         self.replica.touch(&touched);
         self.replica.tick();
+        self.show_ensemble();
         self.lose_patience(now_us);
         if now_us >= self.progress.next_container_check_us {
             self.progress.next_container_check_us = now_us + self.containers.check_interval_ms * 1000;
@@ -368,8 +374,23 @@ impl Driver {
         Ok(())
     }
 
+    /// Hangs up a new picture of the ensemble for operators.
+    fn show_ensemble(&self) {
+        if self.replica.rules().has(Rules::STANDALONE) {
+            return;
+        }
+        // Not worth waiting for the applier: the next tick will do.
+        if let Some(state) = self.shared.state.try_read() {
+            let own = self.shared.settings.server;
+            let view = EnsembleView::seen_by(&self.replica, own, state.membership());
+            drop(state);
+            self.shared.set_ensemble(view);
+        }
+    }
+
     fn standing_changed(&mut self, standing: Standing) {
         self.shared.set_standing(standing);
+        self.show_ensemble();
         let now_us = self.shared.clock.now_us();
         let Standing { role, term, leader } = standing;
         if let Some(leader) = leader {

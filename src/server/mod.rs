@@ -56,7 +56,7 @@ pub use recovery::RecoveryOptions;
 pub use sasl::SaslUsers;
 pub use settings::Settings;
 pub use shared::{Shared, Word, Words};
-pub use statistics::{Latency, Statistics};
+pub use statistics::{Latency, ProposalSizes, Statistics};
 
 use crate::proto::Zxid;
 use crate::replica::{self, MembersAt, PassedBarriers, ReplicaError, SnapshotPoint};

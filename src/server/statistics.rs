@@ -2,6 +2,7 @@
 
 use super::recorded::Recorded;
 use super::tally::Sizes;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -43,9 +44,32 @@ pub struct Statistics {
     last_reply_bytes: AtomicI64,
     least_reply_bytes: AtomicI64,
     greatest_reply_bytes: AtomicI64,
+    proposals: Mutex<ProposalSizes>,
     /// The last checkpoint: its zxid, and when it was written: wall time, ms.
     checkpoint_zxid: AtomicI64,
     checkpoint_wall_ms: AtomicI64,
+}
+
+/// Bytes of what a leader proposed since the last reset; -1 before any. One proposal is an entry of the log, which may hold
+/// the commands of many clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProposalSizes {
+    /// Of the last one.
+    pub last: i64,
+    /// Of the smallest.
+    pub least: i64,
+    /// Of the greatest.
+    pub greatest: i64,
+}
+
+impl Default for ProposalSizes {
+    fn default() -> ProposalSizes {
+        ProposalSizes {
+            last: -1,
+            least: -1,
+            greatest: -1,
+        }
+    }
 }
 
 /// Latency of requests from the last byte read to the reply queued, since the last reset.
@@ -86,6 +110,7 @@ impl Default for Statistics {
             last_reply_bytes: AtomicI64::new(-1),
             least_reply_bytes: AtomicI64::new(-1),
             greatest_reply_bytes: AtomicI64::new(-1),
+            proposals: Mutex::default(),
             checkpoint_zxid: AtomicI64::new(0),
             checkpoint_wall_ms: AtomicI64::new(0),
         }
@@ -149,6 +174,23 @@ impl Statistics {
         )
     }
 
+    /// A leader has proposed so many bytes.
+    pub(super) fn proposed(&self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let mut sizes = self.proposals.lock();
+        let least = if sizes.least < 0 { bytes } else { sizes.least.min(bytes) };
+        *sizes = ProposalSizes {
+            last: bytes,
+            least,
+            greatest: sizes.greatest.max(bytes),
+        };
+    }
+
+    /// Bytes of what this server has proposed as a leader.
+    pub fn proposal_sizes(&self) -> ProposalSizes {
+        *self.proposals.lock()
+    }
+
     /// A checkpoint that leads to `zxid` was written.
     pub(super) fn checkpointed(&self, zxid: i64, wall_ms: i64) {
         self.checkpoint_zxid.store(zxid, Relaxed);
@@ -193,5 +235,28 @@ impl Statistics {
         self.last_reply_bytes.store(-1, Relaxed);
         self.least_reply_bytes.store(-1, Relaxed);
         self.greatest_reply_bytes.store(-1, Relaxed);
+        *self.proposals.lock() = ProposalSizes::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sizes_of_proposals_are_the_last_the_least_and_the_greatest() {
+        let statistics = Statistics::default();
+        assert_eq!(statistics.proposal_sizes(), ProposalSizes::default());
+        for bytes in [48, 36, 317, 40] {
+            statistics.proposed(bytes);
+        }
+        let expected = ProposalSizes {
+            last: 40,
+            least: 36,
+            greatest: 317,
+        };
+        assert_eq!(statistics.proposal_sizes(), expected);
+        statistics.reset();
+        assert_eq!(statistics.proposal_sizes(), ProposalSizes::default());
     }
 }
