@@ -51,4 +51,7 @@ pub mod storage;
 pub mod watch;
 
 #[cfg(test)]
+pub mod testing;
+
+#[cfg(test)]
 mod tidy;

@@ -59,6 +59,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
+    // Test builds only. Nobody may use it; production code asks for planted bugs by the macro `planted!`.
+    (
+        "testing",
+        &[
+            "proto",
+            "state_machine",
+            "membership",
+            "watch",
+            "replica",
+            "storage",
+            "net",
+            "server",
+        ],
+    ),
 ];
 
 /// Rooms, and single files of others, that have no sockets, files, threads, clocks or randomness.
