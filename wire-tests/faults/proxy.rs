@@ -176,3 +176,82 @@ fn kernel_form(address: SocketAddr) -> Option<String> {
     let ip = u32::from_ne_bytes(address.ip().octets());
     Some(format!("{ip:08X}:{:04X}", address.port()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proxy in front of a server that answers each byte with the next one; this process is member 0, the server 1.
+    fn scene() -> (Arc<Network>, SocketAddr) {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let target = server.local_addr().expect("it has an address");
+        std::thread::spawn(move || {
+            for stream in server.incoming() {
+                let mut stream = stream.expect("a connection");
+                std::thread::spawn(move || {
+                    let mut byte = [0];
+                    while stream.read_exact(&mut byte).is_ok() {
+                        byte[0] += 1;
+                        if stream.write_all(&byte).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        let network = Arc::new(Network::default());
+        network.set_member(std::process::id(), 0);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let proxy = listener.local_addr().expect("it has an address");
+        network.serve(listener, 1, target);
+        (network, proxy)
+    }
+
+    /// What comes back for a byte; `None` if the connection is closed.
+    fn ask(stream: &mut TcpStream, byte: u8) -> Option<u8> {
+        let mut answer = [0];
+        stream.write_all(&[byte]).ok()?;
+        stream.read_exact(&mut answer).ok()?;
+        Some(answer[0])
+    }
+
+    #[test]
+    fn a_refused_pair_is_closed_and_stays_closed_until_it_is_healed() {
+        let (network, proxy) = scene();
+        let mut stream = TcpStream::connect(proxy).expect("the proxy listens");
+        assert_eq!(ask(&mut stream, 1), Some(2));
+        network.cut(0, 1, Cut::Refuse);
+        assert_eq!(ask(&mut stream, 1), None);
+        let mut stream = TcpStream::connect(proxy).expect("the proxy listens");
+        assert_eq!(ask(&mut stream, 1), None);
+        network.heal();
+        let mut stream = TcpStream::connect(proxy).expect("the proxy listens");
+        assert_eq!(ask(&mut stream, 7), Some(8));
+    }
+
+    #[test]
+    fn a_stalled_pair_goes_on_where_it_was_and_others_are_not_touched() {
+        let (network, proxy) = scene();
+        let mut stream = TcpStream::connect(proxy).expect("the proxy listens");
+        network.cut(1, 0, Cut::Refuse);
+        network.cut(2, 1, Cut::Stall);
+        assert_eq!(ask(&mut stream, 1), Some(2));
+        network.cut(0, 1, Cut::Stall);
+        let limit = Some(Duration::from_millis(200));
+        stream.set_read_timeout(limit).expect("a limit");
+        assert_eq!(ask(&mut stream, 3), None);
+        network.heal();
+        stream.set_read_timeout(None).expect("no limit");
+        let mut answer = [0];
+        stream.read_exact(&mut answer).expect("it goes on");
+        assert_eq!(answer, [4]);
+    }
+
+    #[test]
+    fn an_unknown_process_is_not_carried() {
+        let (network, proxy) = scene();
+        network.set_member(u32::MAX, 0);
+        let mut stream = TcpStream::connect(proxy).expect("the proxy listens");
+        assert_eq!(ask(&mut stream, 1), None);
+    }
+}
