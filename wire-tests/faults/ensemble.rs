@@ -267,7 +267,9 @@ impl Drop for Ensemble {
 
 fn command(flavour: Flavour) -> Vec<String> {
     if flavour == Flavour::Ours {
-        return vec![env!("CARGO_BIN_EXE_menagerie").to_owned(), "serve".to_owned()];
+        // Another build of it, such as a release's; compat/run reads the same variable.
+        let binary = std::env::var("MENAGERIE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_menagerie").to_owned());
+        return vec![binary, "serve".to_owned()];
     }
     let launcher = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat/oracle/run.sh");
     let output = Command::new(launcher)
