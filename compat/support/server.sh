@@ -3,7 +3,7 @@
 # Ours and Apache's get the same zoo.cfg and the same properties, and ours is started through java-front, so
 # that a suite's result differs by the server alone.
 
-server_pid='' server_address='' server_log='' server_dir=''
+server_pid='' server_address='' server_log='' server_dir='' server_ensemble=''
 
 # Short ticks and container checks keep the suites short; the upper session limit stays generous, because a
 # busy machine may hold a client up for seconds.
@@ -36,13 +36,17 @@ free_port() {
 # True when something listens; every client here retries until it has a session.
 listens() { (: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# start_server menagerie|apache|HOST:PORT FOLDER
+# start_server menagerie|apache|HOST:PORT FOLDER [COUNT]
 start_server() {
   local against=$1 port deadline
-  server_pid='' server_log=''
+  server_pid='' server_log='' server_ensemble=''
   if [[ $against == *:* ]]; then
     server_address=$against
     return 0
+  fi
+  if ((${3:-1} > 1)); then
+    start_ensemble "$against" "$2"
+    return
   fi
   port=$(free_port)
   server_address=127.0.0.1:$port
@@ -78,10 +82,35 @@ start_server() {
   done
 }
 
+# An ensemble of three; the suite gets the address of a follower, so that its writes are forwarded.
+start_ensemble() {
+  local leader addresses
+  server_ensemble=$(mktemp -d "$2/ensemble.XXXXXX")
+  server_log="$server_ensemble/*/log"
+  ensemble_tool=$REPOSITORY/compat/support/ensemble
+  "$ensemble_tool" "$server_ensemble" create "$1" && leader=$("$ensemble_tool" "$server_ensemble" leader) || {
+    "$ensemble_tool" "$server_ensemble" end
+    return 1
+  }
+  IFS=, read -r -a addresses <"$server_ensemble/addresses"
+  server_address=${addresses[leader % 3]}
+}
+
 # Stops what start_server started, and removes its data. Our server must still be alive then, and must stop
 # when it is asked to.
 stop_server() {
-  local result=0 deadline=$((SECONDS + 30))
+  local result=0 deadline=$((SECONDS + 30)) member
+  if [[ -n $server_ensemble ]]; then
+    for member in 1 2 3; do
+      "$ensemble_tool" "$server_ensemble" stop "$member" || {
+        echo "FAIL server $member had ended before the suite did, or does not stop; see $server_ensemble/$member/log" >&2
+        result=1
+      }
+    done
+    "$ensemble_tool" "$server_ensemble" end
+    server_ensemble=''
+    return $result
+  fi
   [[ -n $server_pid ]] || return 0
   if ! kill "$server_pid" 2>/dev/null; then
     echo "FAIL the server ended before the suite did; see $server_log" >&2

@@ -323,7 +323,8 @@ final class Operations {
         String host = Suite.SERVER.substring(0, colon);
         int port = Integer.parseInt(Suite.SERVER.substring(colon + 1));
         equal("imok", FourLetterWordMain.send4LetterWord(host, port, "ruok").trim());
-        that(FourLetterWordMain.send4LetterWord(host, port, "srvr").contains("Mode: standalone"), "srvr without its mode");
+        String mode = Suite.IS_ENSEMBLE ? "Mode: follower" : "Mode: standalone";
+        that(FourLetterWordMain.send4LetterWord(host, port, "srvr").contains(mode), "srvr without " + mode);
         for (String line : FourLetterWordMain.send4LetterWord(host, port, "mntr").split("\n")) {
             that(line.matches("zk_[^\\t]+\\t.*"), "mntr prints: " + line);
         }

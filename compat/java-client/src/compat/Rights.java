@@ -44,7 +44,7 @@ final class Rights {
         checks.check("whoAmI names the identities", withRoot(Rights::whoAmI));
         checks.check("rights hold within a multi", withRoot(Rights::withinMulti));
         checks.check("no event tells of what may not be read", withRoot(Rights::events));
-        checks.check("reconfig on a standalone server: Unimplemented", withRoot(Rights::reconfig));
+        checks.check("reconfig: an observer in an ensemble, Unimplemented on a standalone server", withRoot(Rights::reconfig));
     }
 
     private static ZooKeeper openAs(String user, String password) throws Exception {
@@ -191,6 +191,20 @@ final class Rights {
     private static void reconfig(ZooKeeper zookeeper, String root) throws Exception {
         Events events = new Events();
         try (ZooKeeperAdmin admin = new ZooKeeperAdmin(Suite.SERVER, Suite.SESSION_TIMEOUT_MS, events)) {
+            if (Suite.IS_ENSEMBLE) {
+                String observer = "server.9=localhost:1:2:observer;localhost:3";
+                fails(KeeperException.NoAuthException.class,
+                        () -> admin.reconfigure(observer, null, (String) null, -1, new Stat()));
+                admin.addAuthInfo("digest", bytes("super:test"));
+                Stat stat = new Stat();
+                String with = Suite.text(admin.reconfigure(observer, null, (String) null, -1, stat));
+                Checks.that(with.contains("\nserver.9=localhost:1:2:observer;"), "server.9 is not in " + with);
+                fails(KeeperException.BadVersionException.class,
+                        () -> admin.reconfigure(null, "9", (String) null, 1, new Stat()));
+                String without = Suite.text(admin.reconfigure(null, "9", (String) null, -1, new Stat()));
+                Checks.that(!without.contains("server.9"), "server.9 is still in " + without);
+                return;
+            }
             admin.addAuthInfo("digest", bytes("super:test"));
             fails(KeeperException.UnimplementedException.class,
                     () -> admin.reconfigure("server.9=localhost:1:2;3", null, (String) null, -1, new Stat()));

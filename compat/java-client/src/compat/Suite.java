@@ -14,6 +14,9 @@ public final class Suite {
     /** The server under test. */
     static final String SERVER = System.getenv("ZK");
 
+    /** Whether it is a follower of an ensemble of three; else it stands alone. */
+    static final boolean IS_ENSEMBLE = "3".equals(System.getenv("SERVERS"));
+
     /** Long enough that a busy machine does not lose a session that a check wants to keep. */
     static final int SESSION_TIMEOUT_MS = 30_000;
 
