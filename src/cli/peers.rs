@@ -17,13 +17,6 @@ const OVERRIDE: &str = "quorumListenAddress";
 ///
 /// # Errors
 /// Why not on any.
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the assembly of an ensemble's server calls it, which is on its way"
-    )
-)]
 pub(super) fn listen(config: &Config, me: &Server) -> Result<Vec<TcpListener>, DoorError> {
     let (addresses, key) = addresses(config, me);
     let mut listeners = Vec::with_capacity(addresses.len());
@@ -63,13 +56,6 @@ fn addresses(config: &Config, me: &Server) -> (Vec<Address>, &'static str) {
 ///
 /// # Errors
 /// What is wrong with a store, and which setting names it.
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the assembly of an ensemble's server calls it, which is on its way"
-    )
-)]
 pub(super) fn link_options(config: &Config) -> Result<LinkOptions, DoorError> {
     Ok(LinkOptions {
         encryption: encryption(config)?,

@@ -1,12 +1,14 @@
 //! `menagerie serve`: one server, from its configuration to its end.
 
 use super::doors::{self, DoorError};
+use super::peers;
 use crate::admin::{self, Directories, FourLetterAnswers, Registry, Status};
 use crate::config::{self, Base, Config, Membership, MetricsProvider, Notice, Severity, Sources};
+use crate::membership::Members;
 use crate::server::authentication::DigestAlgorithm;
 use crate::server::{
-    CheckpointSchedule, ContainerSchedule, Failure, Options, Patience, RecoveryOptions, SaslUsers, Server, Settings,
-    Syncing, Words,
+    CheckpointSchedule, ContainerSchedule, EnsembleOptions, Failure, Options, Patience, RecoveryOptions, SaslUsers,
+    Server, Settings, Syncing, Words,
 };
 use crate::state_machine::{Rules, ServerId};
 use crate::storage::directory::{Identity, Layout};
@@ -47,11 +49,6 @@ enum ServeError {
     #[error("the configuration has errors ({0}, told above); the server does not start before they are gone")]
     Config(usize),
     #[error(
-        "the configuration names {0} servers: ensembles of several servers are not available in this version yet. \
-         Leave one server.N line, or none, to run this server alone."
-    )]
-    Ensemble(usize),
-    #[error(
         "the HTTP admin server cannot start: {0} Choose another admin.serverPort, or set admin.enableServer=false."
     )]
     Admin(#[source] DoorError),
@@ -70,7 +67,6 @@ impl ServeError {
         match self {
             ServeError::Unreadable(..)
             | ServeError::Config(_)
-            | ServeError::Ensemble(_)
             | ServeError::Doors(DoorError::NoPort | DoorError::NoKeyStore | DoorError::Tls(_)) => INVALID_INVOCATION,
             ServeError::Failure(Failure::Directory(_)) | ServeError::NoDirectory(_) => UNUSABLE_DIRECTORY,
             ServeError::Admin(_) => NO_ADMIN_SERVER,
@@ -106,7 +102,6 @@ fn init_logging() {
 fn serve(arguments: &ServeArguments) -> Result<(), ServeError> {
     let started = Instant::now();
     let config = load_config(arguments)?;
-    check_available(&config)?;
     check_directories(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -179,16 +174,6 @@ fn check_directories(config: &Config) -> Result<(), ServeError> {
     }
 }
 
-/// Refuses what is configured and would silently not be there.
-fn check_available(config: &Config) -> Result<(), ServeError> {
-    if let Membership::Ensemble(ensemble) = &config.cluster.membership
-        && ensemble.servers.len() > 1
-    {
-        return Err(ServeError::Ensemble(ensemble.servers.len()));
-    }
-    Ok(())
-}
-
 async fn run_server(config: &Config, started: Instant) -> Result<(), ServeError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
@@ -196,20 +181,34 @@ async fn run_server(config: &Config, started: Instant) -> Result<(), ServeError>
     let addresses = doors::addresses(&doors);
     let status = status(config);
     serve_operators(config, &status)?;
-    let mut server = Server::start(options(config, status.clone()))?;
-    let zxid = server.ready().await?;
-    server.accept(doors);
-    tracing::info!(
-        took_ms = started.elapsed().as_millis(),
-        %zxid,
-        data = %config.storage.data_dir.display(),
-        log = %config.storage.data_log_dir.display(),
-        "serving clients on {addresses}; stop with Ctrl-C or SIGTERM",
-    );
+    let ensemble = ensemble(config)?;
+    let is_alone = ensemble.is_none();
+    let mut server = Server::start(options(config, status.clone(), ensemble))?;
+    let run = async {
+        let mut doors = Some(doors);
+        if !is_alone {
+            // Operators and their probes are answered while there is no leader, and clients told to go elsewhere.
+            server.accept(doors.take().unwrap_or_default());
+            tracing::info!("waiting for a leader; a majority of the participants must be up");
+        }
+        let zxid = match server.ready().await {
+            Ok(zxid) => zxid,
+            Err(failure) => return failure,
+        };
+        server.accept(doors.take().unwrap_or_default());
+        tracing::info!(
+            took_ms = started.elapsed().as_millis(),
+            %zxid,
+            data = %config.storage.data_dir.display(),
+            log = %config.storage.data_log_dir.display(),
+            "serving clients on {addresses}; stop with Ctrl-C or SIGTERM",
+        );
+        server.failure().await
+    };
     let failure = tokio::select! {
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
-        failure = server.failure() => Some(failure),
+        failure = run => Some(failure),
     };
     if let Some(failure) = failure {
         // What is not on disk by now was not acknowledged; nothing more is promised.
@@ -249,6 +248,26 @@ fn serve_operators(config: &Config, status: &Arc<Status>) -> Result<(), ServeErr
     Ok(())
 }
 
+/// The ensemble that is configured, and where this server listens for the others; `None` for a lone one.
+fn ensemble(config: &Config) -> Result<Option<EnsembleOptions>, ServeError> {
+    let Membership::Ensemble(ensemble) = &config.cluster.membership else {
+        return Ok(None);
+    };
+    let listeners = match ensemble.servers.get(&ensemble.me) {
+        Some(me) => peers::listen(config, me)?,
+        None => Vec::new(),
+    };
+    Ok(Some(EnsembleOptions {
+        members: Members {
+            servers: ensemble.servers.clone(),
+            version: ensemble.version,
+        },
+        listeners,
+        links: peers::link_options(config)?,
+        election_timeout_ms: config.cluster.election_timeout_ms.into(),
+    }))
+}
+
 fn layout(config: &Config) -> Layout {
     Layout {
         data_directory: config.storage.data_dir.clone(),
@@ -256,7 +275,9 @@ fn layout(config: &Config) -> Layout {
     }
 }
 
-fn options(config: &Config, status: Arc<Status>) -> Options {
+fn options(config: &Config, status: Arc<Status>, ensemble: Option<EnsembleOptions>) -> Options {
+    let is_alone = ensemble.is_none();
+    let leaderless_ms = u64::from(config.cluster.sync_limit_ticks) * u64::from(config.sessions.tick_ms);
     Options {
         settings: settings(config),
         rules: rules(config),
@@ -267,7 +288,8 @@ fn options(config: &Config, status: Arc<Status>) -> Options {
         recovery: RecoveryOptions {
             layout: layout(config),
             fresh: Identity {
-                cluster_id: rand::random(),
+                // A member of an ensemble learns it from the others.
+                cluster_id: if is_alone { rand::random::<u64>() | 1 } else { 0 },
                 server_id: server_id(config).0,
                 incarnation: rand::random(),
             },
@@ -291,7 +313,10 @@ fn options(config: &Config, status: Arc<Status>) -> Options {
             max_per_minute: config.tree.container_max_per_minute,
             max_never_used_ms: config.tree.container_max_never_used_ms.map_or(0, |ms| ms.get().into()),
         },
-        patience: Patience { leaderless_ms: None },
+        patience: Patience {
+            leaderless_ms: (!is_alone).then_some(leaderless_ms),
+        },
+        ensemble,
         words: Box::new(move |shared| -> Box<dyn Words> {
             status.attach(shared);
             Box::new(FourLetterAnswers::new(status))

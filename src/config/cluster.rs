@@ -22,6 +22,10 @@ pub struct Cluster {
     /// Ticks after which a server that hears nothing from the others closes its clients' connections, at least 1
     /// (`syncLimit`). Required in an ensemble. Default 5, the value of ZooKeeper's sample file.
     pub sync_limit_ticks: u32,
+    /// A follower that hears nothing of its leader for so long stands for election, and a leader that hears of no quorum for
+    /// so long steps down, ms (`electionTimeoutMs`, ours). Default 500: ten times a slow fsync, and half a second is what a
+    /// lost network costs; a server whose process ended is missed sooner.
+    pub election_timeout_ms: u32,
     /// Clients may change the membership (`reconfigEnabled`). Default off, as in ZooKeeper.
     pub reconfig_enabled: bool,
     /// An ensemble has at least two participants, for one alone stands alone (`standaloneEnabled`). Default on, as in
@@ -51,6 +55,7 @@ impl Default for Cluster {
             peer_type: PeerType::Participant,
             init_limit_ticks: 10,
             sync_limit_ticks: 5,
+            election_timeout_ms: 500,
             reconfig_enabled: false,
             standalone_enabled: true,
             several_addresses: false,
@@ -173,6 +178,17 @@ pub(super) const KEYS: &[Key] = &[
         "true",
         Setter::Strict(|draft, on| draft.config.cluster.standalone_enabled = on),
         "a single server.N line means a server on its own, not an ensemble of one",
+    ),
+    Key::honoured(
+        "electionTimeoutMs",
+        "500",
+        Setter::Number {
+            unit: Unit::Milliseconds,
+            min: 250,
+            max: 60_000,
+            set: |draft, ms| draft.config.cluster.election_timeout_ms = ms,
+        },
+        "how long a leader may be silent before another is elected (ours)",
     ),
     Key::honoured(
         "reconfigEnabled",

@@ -353,6 +353,7 @@ const CLUSTER: &[Case] = &[
     }),
     ("initLimit", "7", |c| c.cluster.init_limit_ticks == 7),
     ("syncLimit", "8", |c| c.cluster.sync_limit_ticks == 8),
+    ("electionTimeoutMs", "750", |c| c.cluster.election_timeout_ms == 750),
     ("peerType", "observer", |c| c.cluster.peer_type == PeerType::Observer),
     ("standaloneEnabled", "false", |c| ensemble(c).servers.len() == 1),
     ("reconfigEnabled", "true", |c| c.cluster.reconfig_enabled),

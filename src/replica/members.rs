@@ -30,6 +30,11 @@ impl Replica {
         Ok(self.raft.campaign()?)
     }
 
+    /// The life of this member's directory.
+    pub fn incarnation(&self) -> u64 {
+        self.options.incarnation
+    }
+
     /// Whose promises count.
     pub fn registry(&self) -> &Registry {
         &self.registry

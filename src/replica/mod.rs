@@ -37,6 +37,7 @@ mod touches;
 mod work;
 
 use crate::proto::{OpCode, SessionId, Xid};
+use crate::state_machine::command::LeaderKnowledge;
 use crate::state_machine::{Batch, Command, Origin, Rules, ServerId, Stamp};
 use barriers::Barriers;
 use bytes::Bytes;
@@ -456,6 +457,7 @@ impl Replica {
             time_ms: now_ms,
             rules: self.options.rules,
         };
+        self.add_knowledge();
         while !self.queue.commands.is_empty() {
             let commands = next_batch(self.queue.commands.make_contiguous());
             let entry = Batch::encode(stamp, &self.queue.commands.as_slices().0[..commands]);
@@ -467,6 +469,24 @@ impl Replica {
             }
         }
         Ok(())
+    }
+
+    /// A reconfig is decided by what its leader knows of the others, too.
+    fn add_knowledge(&mut self) {
+        if !self.queue.commands.iter().any(|command| command.op == OpCode::Reconfig) {
+            return;
+        }
+        let mut in_contact: Vec<ServerId> = self.contacts.keys().copied().collect();
+        in_contact.push(self.options.server);
+        let knowledge = LeaderKnowledge {
+            change_under_way: self.is_changing(),
+            in_contact,
+        };
+        for command in &mut self.queue.commands {
+            if command.op == OpCode::Reconfig {
+                *command = command.clone().with_leader_knowledge(&knowledge);
+            }
+        }
     }
 
     fn ask_barriers(&mut self) {

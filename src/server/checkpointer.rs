@@ -12,6 +12,7 @@
 use super::applier::Applier;
 use super::inbox::Inbox;
 use super::shared::{DriverInput, Shared};
+use super::snapshot::{NewTree, SnapshotView};
 use super::store::StoreInput;
 use super::{ApplierInput, Failure};
 use crate::replica::SnapshotPoint;
@@ -85,7 +86,12 @@ impl Checkpointer {
             match input {
                 ApplierInput::Entries { entries, members } => self.applier.apply(&entries, members)?,
                 ApplierInput::Barriers(barriers) => self.applier.barriers(barriers),
-                ApplierInput::Install { state, point } => self.install(*state, point),
+                ApplierInput::Install { state, tree, point } => self.install(*state, tree, *point),
+                ApplierInput::View(made) => {
+                    self.checkpoint(true);
+                    self.store
+                        .push(StoreInput::View(Box::new(|view| made(view.map(SnapshotView::Tree)))));
+                }
                 ApplierInput::Stop => stop = true,
             }
         }
@@ -102,17 +108,28 @@ impl Checkpointer {
     }
 
     /// The state of a snapshot takes the place of ours, in memory and on disk.
-    fn install(&mut self, state: State, point: SnapshotPoint) {
+    fn install(&mut self, state: State, tree: NewTree, point: SnapshotPoint) {
         let applied = LogPoint {
             index: point.members.index,
             term: point.term,
         };
         self.applier.install(state, point);
         self.checkpointed = applied.index;
-        self.store.push(StoreInput::Install {
-            checkpoint: self.shared.state.write().take_dirty(),
-            applied,
-            members: self.applier.members().clone(),
+        self.store.push(match tree {
+            NewTree::Founding => StoreInput::Found {
+                checkpoint: self.shared.state.write().take_dirty(),
+                applied,
+                members: self.applier.members().clone(),
+            },
+            NewTree::Arrived(tree) => {
+                let shared = self.shared.clone();
+                StoreInput::Switch {
+                    tree: Box::new(tree.keep()),
+                    done: Box::new(move || shared.driver.push(DriverInput::Installed)),
+                }
+            }
+            #[cfg(test)]
+            NewTree::Simulated(tree) => StoreInput::Simulated(tree),
         });
     }
 

@@ -10,18 +10,20 @@
 //! Everything that waits is taken at once, so batches form by themselves while the previous fsync runs, and nothing waits
 //! for a batch to fill.
 
-use super::ensemble_view::EnsembleView;
+use super::duties::Duties;
 use super::inbox::Inbox;
+use super::installing::{Installing, Making};
 use super::recorded::OfDriver;
 use super::shared::{AppliedTo, DriverInput, SERVING, SessionNews, Shared};
-use super::{ApplierInput, Arrived, Failure, LogInput};
+use super::snapshot::{Arrived, SnapshotView};
+use super::{ApplierInput, Failure, LogInput};
+use crate::membership::Members;
 use crate::proto::OpCode;
 use crate::proto::jute::Encode;
-use crate::replica::{Append, PeerMessage, Registry, Replica, SnapshotPoint, Standing, TICK_MS};
-use crate::state_machine::{Rules, ServerId, State};
-use crate::storage::log::LogPoint;
+use crate::replica::{PeerMessage, Replica, Standing, TICK_MS};
+use crate::state_machine::ServerId;
+use crate::storage::directory::DirectoryError;
 use bytes::{Bytes, BytesMut};
-use raft::prelude::ConfState;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,10 +45,18 @@ pub struct Patience {
     pub leaderless_ms: Option<u64>,
 }
 
-/// What a driver needs of the world beyond its member: links to the peers.
+/// What a driver needs of the world beyond its member: the peers, and what is told to them.
 pub(super) trait Peers: Send {
     /// Sends a message, or drops it if the link is down or full: the replica says again what matters.
     fn send(&mut self, to: ServerId, message: &PeerMessage);
+    /// Sends a snapshot and the message that installs it; [`DriverInput::SnapshotSent`] tells how that ended.
+    fn send_snapshot(&mut self, to: ServerId, view: SnapshotView, message: &PeerMessage);
+    /// Makes one; it comes with [`DriverInput::SnapshotMade`].
+    fn make_snapshot(&mut self);
+    /// This server has founded the ensemble: it gets its name now, and the others are told.
+    fn founded(&mut self) -> Result<(), DirectoryError>;
+    /// Whom to be linked with from now on.
+    fn set_members(&mut self, members: &Members);
 }
 
 /// A lone server has none.
@@ -54,61 +64,61 @@ pub(super) struct NoPeers;
 
 impl Peers for NoPeers {
     fn send(&mut self, _to: ServerId, _message: &PeerMessage) {}
+
+    fn send_snapshot(&mut self, _to: ServerId, _view: SnapshotView, _message: &PeerMessage) {}
+
+    fn make_snapshot(&mut self) {}
+
+    fn founded(&mut self) -> Result<(), DirectoryError> {
+        Ok(())
+    }
+
+    fn set_members(&mut self, _members: &Members) {}
 }
 
 /// The driver, on its thread.
 pub(super) struct Driver {
-    shared: Arc<Shared>,
-    replica: Replica,
-    log: Arc<Inbox<LogInput>>,
-    applier: Arc<Inbox<ApplierInput>>,
-    peers: Box<dyn Peers>,
-    containers: ContainerSchedule,
-    patience: Patience,
-    progress: Progress,
+    pub(super) shared: Arc<Shared>,
+    pub(super) replica: Replica,
+    pub(super) log: Arc<Inbox<LogInput>>,
+    pub(super) applier: Arc<Inbox<ApplierInput>>,
+    pub(super) peers: Box<dyn Peers>,
+    pub(super) containers: ContainerSchedule,
+    pub(super) patience: Patience,
+    pub(super) progress: Progress,
     /// A snapshot's state that waits for raft to say that it is wanted.
-    arrived: Option<Arrived>,
+    pub(super) arrived: Option<Arrived>,
+    pub(super) making: Making,
+    pub(super) duties: Duties,
 }
 
 /// What the loop has to remember.
-struct Progress {
-    next_tick_us: u64,
-    next_container_check_us: u64,
-    stopping: bool,
+pub(super) struct Progress {
+    pub(super) next_tick_us: u64,
+    pub(super) next_container_check_us: u64,
+    pub(super) stopping: bool,
     /// Last append handed to the log, and last one reported by it.
-    appended: u64,
-    persisted: u64,
+    pub(super) appended: u64,
+    pub(super) persisted: u64,
     /// Last entry handed to the applier, and last one reported by it.
-    handed: u64,
-    applied: u64,
+    pub(super) handed: u64,
+    pub(super) applied: u64,
     /// Since when there is no leader: monotonic, µs.
-    leaderless_since_us: Option<u64>,
-    installing: Option<Installing>,
-    recorded: OfDriver,
-}
-
-/// A snapshot's state that takes the place of ours. The log may begin anew only when the tree on disk is the snapshot's:
-/// a crash in between leaves a tree that is ahead of its log, which the next start understands.
-#[derive(Default)]
-struct Installing {
-    /// For the log, once the tree is durable.
-    held: Vec<LogInput>,
-    /// The append that begins the log anew, and what is to be reported to the replica once it is on disk.
-    number: u64,
-    applied: Option<AppliedTo>,
-    /// Whether it founds an ensemble, for which this member then stands.
-    founds: bool,
+    pub(super) leaderless_since_us: Option<u64>,
+    pub(super) installing: Option<Installing>,
+    pub(super) recorded: OfDriver,
 }
 
 impl Driver {
-    /// A driver of `replica`, whose work goes to `log`, `applier` and `peers`.
+    /// A driver of `replica`, whose work goes to `log`, `applier` and `peers`. `membership` is what the configuration says;
+    /// `None` for a lone server.
     pub(super) fn new(
         shared: Arc<Shared>,
         replica: Replica,
         (log, applier): (Arc<Inbox<LogInput>>, Arc<Inbox<ApplierInput>>),
         peers: Box<dyn Peers>,
-        containers: ContainerSchedule,
-        patience: Patience,
+        (containers, patience): (ContainerSchedule, Patience),
+        membership: Option<Members>,
     ) -> Driver {
         let now_us = shared.clock.now_us();
         let progress = Progress {
@@ -134,6 +144,8 @@ impl Driver {
             patience,
             progress,
             arrived: None,
+            making: Making::Nothing,
+            duties: Duties::new(membership),
         }
     }
 
@@ -152,8 +164,9 @@ impl Driver {
         for input in inputs.drain(..) {
             self.take_in(input)?;
         }
-        self.tick();
+        self.tick()?;
         self.carry_out()?;
+        self.refuse_arrived();
         let progress = &self.progress;
         let ends = progress.stopping && progress.appended == progress.persisted && progress.handed <= progress.applied;
         if ends {
@@ -176,12 +189,18 @@ impl Driver {
             },
             DriverInput::Found { conf_state, registry } => self.found(conf_state, &registry),
             DriverInput::Installed => self.installed(),
+            DriverInput::SnapshotMade(view) => self.snapshot_made(view)?,
+            DriverInput::SnapshotSent { to, succeeded } => self.replica.snapshot_sent(to, succeeded),
+            DriverInput::SnapshotArrived(arrived) => self.snapshot_arrived(*arrived)?,
             DriverInput::Durable { index } => {
                 let below = self.replica.compact(index);
                 self.log.push(LogInput::Purge { below });
             }
             DriverInput::Peer { from, messages } => {
                 for message in messages {
+                    if let PeerMessage::Digest { zxid, digest } = message {
+                        self.duties.digest_told(from.server, zxid, digest);
+                    }
                     self.replica.step(from, message)?;
                 }
             }
@@ -198,80 +217,7 @@ impl Driver {
         Ok(())
     }
 
-    fn persisted(&mut self, number: u64) -> Result<(), Failure> {
-        self.progress.persisted = number;
-        self.replica.persisted(number);
-        if let Some(installing) = self
-            .progress
-            .installing
-            .take_if(|installing| installing.number <= number)
-        {
-            if let Some(applied) = installing.applied {
-                self.applied(applied);
-            }
-            if installing.founds {
-                self.replica.stand()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// This server founds an ensemble: its state is that of a server that has never run.
-    fn found(&mut self, conf_state: ConfState, registry: &Registry) {
-        if self.replica.found(conf_state, registry) {
-            tracing::info!(members = ?registry, "a new ensemble is founded");
-            self.arrived = Some(Arrived {
-                state: State::new(),
-                founds: true,
-            });
-        }
-    }
-
-    /// The log begins anew behind a snapshot, whose state takes the place of ours.
-    fn restore(&mut self, point: SnapshotPoint) -> Result<(), Failure> {
-        let arrived = self.arrived.take().ok_or(Failure::NoSnapshot)?;
-        self.progress.installing = Some(Installing {
-            founds: arrived.founds,
-            ..Installing::default()
-        });
-        self.replica.sessions_replaced();
-        self.applier.push(ApplierInput::Install {
-            state: Box::new(arrived.state),
-            point,
-        });
-        Ok(())
-    }
-
-    /// The tree on disk is the snapshot's.
-    fn installed(&mut self) {
-        if let Some(installing) = &mut self.progress.installing {
-            installing.held.drain(..).for_each(|input| self.log.push(input));
-        }
-    }
-
-    fn append(&mut self, append: Append, restore: Option<&SnapshotPoint>) {
-        if self.replica.is_leader() {
-            let sizes = append.entries.iter().map(|entry| entry.data.len());
-            sizes.for_each(|bytes| self.shared.statistics.proposed(bytes));
-        }
-        self.progress.appended = append.number;
-        let Some(installing) = &mut self.progress.installing else {
-            return self.log.push(LogInput::Append(append));
-        };
-        if let Some(point) = restore {
-            installing.number = append.number;
-            installing.held.push(LogInput::Reset {
-                base: LogPoint {
-                    index: point.members.index,
-                    term: point.term,
-                },
-                conf_state: point.members.conf_state.clone(),
-            });
-        }
-        installing.held.push(LogInput::Append(append));
-    }
-
-    fn applied(&mut self, applied: AppliedTo) {
+    pub(super) fn applied(&mut self, applied: AppliedTo) {
         self.progress.applied = applied.index;
         self.replica.applied(applied.index, applied.term, applied.own);
         for news in applied.sessions {
@@ -282,7 +228,7 @@ impl Driver {
         }
     }
 
-    fn hand_over(&mut self) {
+    pub(super) fn hand_over(&mut self) {
         match self.replica.hand_over() {
             Some(to) => tracing::info!(server = to.0, "handing leadership over"),
             None => tracing::debug!("nobody to hand leadership over to"),
@@ -291,21 +237,21 @@ impl Driver {
 
     /// At most one tick per turn: a process that was stopped for a while must not count that time against its sessions,
     /// whose signs of life still wait in its sockets.
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Result<(), Failure> {
         let now_us = self.shared.clock.now_us();
         if now_us < self.progress.next_tick_us {
-            return;
+            return Ok(());
         }
         self.progress.next_tick_us = now_us + TICK_MS * 1000;
         let touched = self.shared.next_tick();
         self.replica.touch(&touched);
         self.replica.tick();
-        self.show_ensemble();
         self.lose_patience(now_us);
         if now_us >= self.progress.next_container_check_us {
             self.progress.next_container_check_us = now_us + self.containers.check_interval_ms * 1000;
             self.remove_containers();
         }
+        self.do_duties()
     }
 
     /// Without a leader for too long, clients are better served elsewhere, as ZooKeeper does.
@@ -357,6 +303,10 @@ impl Driver {
             if let Some(point) = &work.restore {
                 self.restore(point.clone())?;
             }
+            self.send_snapshots(work.send_snapshots);
+            if work.make_snapshot {
+                self.make_snapshot();
+            }
             if let Some(append) = work.append {
                 self.append(append, work.restore.as_ref());
             }
@@ -372,20 +322,6 @@ impl Driver {
             }
         }
         Ok(())
-    }
-
-    /// Hangs up a new picture of the ensemble for operators.
-    fn show_ensemble(&self) {
-        if self.replica.rules().has(Rules::STANDALONE) {
-            return;
-        }
-        // Not worth waiting for the applier: the next tick will do.
-        if let Some(state) = self.shared.state.try_read() {
-            let own = self.shared.settings.server;
-            let view = EnsembleView::seen_by(&self.replica, own, state.membership());
-            drop(state);
-            self.shared.set_ensemble(view);
-        }
     }
 
     fn standing_changed(&mut self, standing: Standing) {

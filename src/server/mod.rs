@@ -26,9 +26,12 @@ mod connection;
 mod digest_md5;
 mod doors;
 mod driver;
+mod duties;
+mod ensemble;
 mod ensemble_view;
 mod handshake;
 mod inbox;
+mod installing;
 mod local;
 mod log_writer;
 mod logging;
@@ -40,6 +43,7 @@ mod recovery;
 pub mod sasl;
 pub mod settings;
 pub mod shared;
+mod snapshot;
 pub mod statistics;
 mod store;
 mod tally;
@@ -49,6 +53,7 @@ pub use checkpointer::CheckpointSchedule;
 pub use connection::{Connection, ConnectionView};
 pub use doors::{Door, Speech};
 pub use driver::{ContainerSchedule, Patience};
+pub use ensemble::EnsembleOptions;
 pub use ensemble_view::{EnsembleRole, EnsembleView, PeerView};
 pub use log_writer::Syncing;
 pub use numbers::ConnectionNumbers;
@@ -58,29 +63,39 @@ pub use settings::Settings;
 pub use shared::{Shared, Word, Words};
 pub use statistics::{Latency, ProposalSizes, Statistics};
 
+use crate::net::peers::Links;
 use crate::proto::Zxid;
-use crate::replica::{self, MembersAt, PassedBarriers, ReplicaError, SnapshotPoint};
+use crate::replica::{self, MembersAt, PassedBarriers, ReplicaError, Role, SnapshotPoint};
 use crate::state_machine::{Rules, State};
-use crate::storage::directory::{DataDirectory, DirectoryError};
+use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
 use crate::storage::log::{LogError, LogPoint};
 use crate::storage::reconcile::GapBetweenTreeAndLog;
 use crate::storage::tree::TreeError;
 use crate::watch::{WatchLimits, Watches};
 use applier::Unappliable;
 use checkpointer::Checkpointer;
-use driver::{Driver, NoPeers};
+use driver::{Driver, NoPeers, Peers};
+use ensemble::{Ensemble, LinkedPeers, Place};
 use inbox::Inbox;
 use log_writer::LogWriter;
+use parking_lot::Mutex;
 use raft::prelude::{ConfState, Entry};
-use recovery::Parts;
+use recovery::Habits;
 use shared::DriverInput;
+use snapshot::{NewTree, SnapshotView};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use transfer::{Intake, Pace};
 
 /// How long a stopping server waits for requests that are in work.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// A lone server has nobody to wait for; raft wants a number.
+const ALONE_ELECTION_TICKS: usize = 10;
+/// How long a stopping leader waits for another to take over; then the others elect one when it is gone.
+const HAND_OVER: Duration = Duration::from_secs(2);
 
 /// Why a server could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -114,11 +129,34 @@ pub enum Failure {
          damaged. Start the version that wrote it, or restore the data directory from a copy."
     )]
     Members,
+    /// The data is an ensemble's, the configuration a lone server's.
+    #[error(
+        "the data directory is that of a member of an ensemble of the servers {0:?}, but the configuration names no other \
+         server. A server that goes on alone with it could lose what the others have acknowledged: name the members \
+         (server.N lines), or set another dataDir"
+    )]
+    NotAlone(Vec<u64>),
     /// raft installs a snapshot that nobody has received: a defect.
     #[error(
         "raft installs a snapshot that was not received; this is a defect of the server, please report it with the log"
     )]
     NoSnapshot,
+    /// Our state is not the leader's.
+    #[error(
+        "the state of this server differs from that of server {by}: at zxid {zxid} their digests are {ours:016x} and \
+         {theirs:016x}. Nothing more is served from it. Keep a copy of dataDir and dataLogDir for a report, then move both \
+         aside and start this server again: it gets the state anew."
+    )]
+    Diverged {
+        /// Where both were compared.
+        zxid: Zxid,
+        /// Our digest.
+        ours: u64,
+        /// Who was compared with.
+        by: u64,
+        /// Its digest.
+        theirs: u64,
+    },
     /// A thread could not be started.
     #[error("cannot start the thread {0}: {1}")]
     Thread(&'static str, #[source] std::io::Error),
@@ -149,18 +187,15 @@ enum ApplierInput {
         members: Vec<MembersAt>,
     },
     Barriers(Vec<PassedBarriers>),
+    /// This state takes the place of ours.
     Install {
         state: Box<State>,
-        point: SnapshotPoint,
+        tree: NewTree,
+        point: Box<SnapshotPoint>,
     },
+    /// Bring the tree on disk up to now, and give a view of it.
+    View(Box<dyn FnOnce(Option<SnapshotView>) + Send>),
     Stop,
-}
-
-/// A state that may take the place of ours.
-struct Arrived {
-    state: State,
-    /// Whether it is that of an ensemble which this member founds.
-    founds: bool,
 }
 
 /// Makes what answers four-letter words, of what all parts share.
@@ -184,6 +219,8 @@ pub struct Options {
     pub containers: ContainerSchedule,
     /// How a member of an ensemble bears with the others.
     pub patience: Patience,
+    /// The ensemble, unless this server is to be alone.
+    pub ensemble: Option<EnsembleOptions>,
     /// Answers four-letter words. Given what all parts share once that exists.
     pub words: MakeWords,
 }
@@ -194,32 +231,36 @@ pub struct Server {
     log: Arc<Inbox<LogInput>>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
     failures: mpsc::UnboundedReceiver<Failure>,
+    links: Option<Arc<Links>>,
     /// Locked as long as anything may be written.
-    directory: DataDirectory,
+    directory: Arc<Mutex<DataDirectory>>,
 }
 
 impl Server {
     /// Loads what is on disk, replays the log's tail and leads. Clients are let in by [`Server::accept`].
     pub fn start(options: Options) -> Result<Server, Failure> {
-        let watches = Watches::new(options.watches);
-        let (shared, parts) = recovery::recover(
-            options.recovery,
-            options.rules,
-            options.settings,
+        let Options {
+            settings,
+            rules,
             watches,
-            options.words,
-        )?;
-        let habits = (options.containers, options.patience);
-        Server::spawn(shared, parts, options.syncing, options.checkpoints, habits)
-    }
-
-    fn spawn(
-        shared: Arc<Shared>,
-        parts: Parts,
-        syncing: Syncing,
-        checkpoints: CheckpointSchedule,
-        (containers, patience): (ContainerSchedule, Patience),
-    ) -> Result<Server, Failure> {
+            recovery,
+            syncing,
+            checkpoints,
+            containers,
+            patience,
+            ensemble,
+            words,
+        } = options;
+        let tree_options = recovery.tree;
+        let habits = Habits {
+            rules,
+            election_ticks: ensemble
+                .as_ref()
+                .map_or(ALONE_ELECTION_TICKS, EnsembleOptions::election_ticks),
+            election_slot: ensemble.as_ref().map_or(0, |ensemble| ensemble.slot(settings.server)),
+            is_alone: ensemble.is_none(),
+        };
+        let (shared, parts) = recovery::recover(recovery, habits, settings, Watches::new(watches), words)?;
         let (failed, failures) = mpsc::unbounded_channel();
         let log_inbox = Arc::new(Inbox::default());
         let applier_inbox = Arc::new(Inbox::default());
@@ -239,13 +280,33 @@ impl Server {
             threads.push((name, thread.map_err(|error| Failure::Thread(name, error))?));
             Ok::<(), Failure>(())
         };
+        let generations = parts.generations;
+        let directory = Arc::new(Mutex::new(parts.directory));
+        let membership = ensemble.as_ref().map(|ensemble| ensemble.members.clone());
+        let (peers, links): (Box<dyn Peers>, _) = match ensemble {
+            None => (Box::new(NoPeers), None),
+            Some(ensemble) => {
+                let place = Place {
+                    shared: shared.clone(),
+                    directory: directory.clone(),
+                    boot: parts.boot,
+                    is_fresh: parts.is_fresh,
+                    intake: Intake::new(generations.clone(), tree_options, Pace::default()),
+                    generations: generations.clone(),
+                    applier: applier_inbox.clone(),
+                };
+                let (ensemble, links) = Ensemble::start(place, ensemble)?;
+                let runtime = tokio::runtime::Handle::current();
+                (Box::new(LinkedPeers { ensemble, runtime }), Some(links))
+            }
+        };
         let driver = Driver::new(
             shared.clone(),
             parts.replica,
             (log_inbox.clone(), applier_inbox.clone()),
-            Box::new(NoPeers),
-            containers,
-            patience,
+            peers,
+            (containers, patience),
+            membership,
         );
         spawn("driver", Box::new(move || driver.run()))?;
         let inbox = log_inbox.clone();
@@ -253,7 +314,7 @@ impl Server {
         spawn("log", Box::new(move || writer.run(&inbox)))?;
         let checkpointer = Checkpointer::new(shared.clone(), parts.applier, store_inbox.clone(), checkpoints);
         spawn("applier", Box::new(move || checkpointer.run(&applier_inbox)))?;
-        let (of_shared, tree, generations) = (shared.clone(), parts.tree, parts.generations);
+        let (of_shared, tree) = (shared.clone(), parts.tree);
         spawn(
             "store",
             Box::new(move || store::run(&of_shared, &store_inbox, tree, &generations, checkpoints)),
@@ -263,13 +324,14 @@ impl Server {
             log: log_inbox,
             threads,
             failures,
-            directory: parts.directory,
+            links,
+            directory,
         })
     }
 
-    /// Where the data is, and whose it is.
-    pub fn directory(&self) -> &DataDirectory {
-        &self.directory
+    /// Whose the data is.
+    pub fn identity(&self) -> Identity {
+        self.directory.lock().identity()
     }
 
     /// What all parts share.
@@ -303,7 +365,13 @@ impl Server {
 
     /// Finishes what is in work, makes everything durable and ends the threads. The doors close, and nothing more is
     /// taken in.
+    ///
+    /// A leader hands leadership over first: so the others go on without an election timeout, and what is in work here is
+    /// finished by the new leader.
     pub async fn stop(mut self) -> Result<(), Failure> {
+        if self.links.is_some() {
+            self.hand_over().await;
+        }
         self.shared.set_stopping();
         let drained = async {
             while self
@@ -325,9 +393,22 @@ impl Server {
         join(drivers).await;
         self.log.push(LogInput::Stop);
         join(others).await;
+        if let Some(links) = self.links.take() {
+            links.shutdown().await;
+        }
         match self.failures.try_recv() {
             Ok(failure) => Err(failure),
             Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Server {
+    async fn hand_over(&self) {
+        self.shared.driver.push(DriverInput::HandOver);
+        let started = std::time::Instant::now();
+        while self.shared.standing().role == Role::Leader && started.elapsed() < HAND_OVER {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }

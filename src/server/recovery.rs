@@ -18,6 +18,10 @@ use raft::prelude::ConfState;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Bytes of log that a member of an ensemble keeps in memory, and on disk, for others that lag: those that lag more are
+/// sent a snapshot.
+const LOG_BUDGET_BYTES: usize = 64 << 20;
+
 /// Where the data is, and how it is kept.
 pub struct RecoveryOptions {
     /// Where.
@@ -30,8 +34,21 @@ pub struct RecoveryOptions {
     pub tree: TreeOptions,
 }
 
+/// What the replica is told beyond what is on disk.
+pub(super) struct Habits {
+    pub(super) rules: Rules,
+    /// As in [`ReplicaOptions`].
+    pub(super) election_ticks: usize,
+    pub(super) election_slot: usize,
+    /// Whether this server is configured to be alone.
+    pub(super) is_alone: bool,
+}
+
 /// What the threads are given.
 pub(super) struct Parts {
+    pub(super) boot: u64,
+    /// Whether there was no data at all.
+    pub(super) is_fresh: bool,
     pub(super) directory: DataDirectory,
     pub(super) generations: Arc<Generations>,
     pub(super) log: SegmentLog,
@@ -52,7 +69,7 @@ pub(super) struct Loaded {
 /// Reads everything back.
 pub(super) fn recover(
     options: RecoveryOptions,
-    rules: Rules,
+    habits: Habits,
     settings: Settings,
     watches: Watches,
     words: MakeWords,
@@ -84,6 +101,9 @@ pub(super) fn recover(
     if members.conf_state.voters == alone {
         members.registry.set(ServerId(identity.server_id), identity.incarnation);
     }
+    if habits.is_alone && !is_fresh && members.conf_state.voters != alone {
+        return Err(Failure::NotAlone(members.conf_state.voters));
+    }
     reconciled.settle(&mut log, &members.conf_state)?;
     let replaying = log.last_index().saturating_sub(loaded.applied.index);
     recorded::loaded(tree_took, log_took, replaying);
@@ -102,7 +122,7 @@ pub(super) fn recover(
         })
         .collect();
     let clock = Clock::start();
-    let boot = clock.wall_ms().cast_unsigned();
+    let boot = directory.boot((clock.wall_ms() / 1000).cast_unsigned())?;
     let shared = Arc::new_cyclic(|weak| {
         let chance = Chance::of_machine();
         Shared::new(
@@ -119,7 +139,7 @@ pub(super) fn recover(
         own: 0,
         sessions,
     }));
-    if is_fresh {
+    if is_fresh && habits.is_alone {
         let conf_state = ConfState {
             voters: alone,
             ..ConfState::default()
@@ -133,10 +153,10 @@ pub(super) fn recover(
             server: shared.settings.server,
             incarnation: identity.incarnation,
             stream: boot << BOOT_SHIFT,
-            rules,
-            election_ticks: 10,
-            election_slot: 0,
-            log_budget_bytes: 0,
+            rules: habits.rules,
+            election_ticks: habits.election_ticks,
+            election_slot: habits.election_slot,
+            log_budget_bytes: if habits.is_alone { 0 } else { LOG_BUDGET_BYTES },
         },
         replica::Recovered {
             truncated: (recovered.base.index, recovered.base.term),
@@ -148,12 +168,16 @@ pub(super) fn recover(
         },
         &logging::slog_to_tracing(),
     )?;
-    // A lone server sends its log to nobody: what the tree holds need not stand in memory again.
-    replica.compact(loaded.applied.index);
+    if habits.is_alone {
+        // A lone server sends its log to nobody: what the tree holds need not stand in memory again.
+        replica.compact(loaded.applied.index);
+    }
     let applier = Applier::new(shared.clone(), loaded.applied.index, loaded.applied.term, members);
     Ok((
         shared,
         Parts {
+            boot,
+            is_fresh,
             directory,
             generations,
             log,

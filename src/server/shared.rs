@@ -9,6 +9,7 @@ use super::inbox::Inbox;
 use super::pending::Closing;
 use super::pipeline::Surroundings;
 use super::settings::Settings;
+use super::snapshot::{SnapshotArrived, SnapshotView};
 use super::statistics::Statistics;
 use crate::proto::{SessionId, Zxid};
 use crate::replica::{Peer, PeerMessage, Registry, Standing};
@@ -36,8 +37,8 @@ const DRIVER_PATIENCE: Duration = Duration::from_secs(1);
 /// The barrier that tells that clients may be served; the others are named by their connections, whose numbers stay below.
 pub(super) const SERVING: u64 = u64::MAX;
 
-/// The number of a start stands above so many bits of the connections' numbers: four million of them per start.
-pub(super) const BOOT_SHIFT: u32 = 22;
+/// The number of a start stands above so many bits of the connections' numbers: four billion of them per start.
+pub(super) const BOOT_SHIFT: u32 = 32;
 
 /// How far the applier has come.
 #[derive(Debug)]
@@ -53,7 +54,6 @@ pub(super) struct AppliedTo {
 }
 
 /// What the driver is told.
-#[expect(dead_code, reason = "the links between servers, which tell the rest, come next")]
 pub(super) enum DriverInput {
     /// Commands of a connection, in its order.
     Commands(Vec<Command>),
@@ -69,6 +69,12 @@ pub(super) enum DriverInput {
     Found { conf_state: ConfState, registry: Registry },
     /// The tree on disk is that of the snapshot being installed.
     Installed,
+    /// A snapshot for others was made, or could not be.
+    SnapshotMade(Option<SnapshotView>),
+    /// Sending a snapshot has ended.
+    SnapshotSent { to: ServerId, succeeded: bool },
+    /// A peer has sent a snapshot.
+    SnapshotArrived(Box<SnapshotArrived>),
     /// A peer has sent messages.
     Peer { from: Peer, messages: Vec<PeerMessage> },
     /// Our link to a peer is up.
@@ -151,7 +157,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// `boot` is greater than at every earlier start, and less than 2^42.
+    /// `boot` is greater than at every earlier start, and less than 2^32.
     pub(super) fn new(
         settings: Settings,
         state: State,

@@ -28,7 +28,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What the store's thread is told.
-#[allow(dead_code)] // View and Switch: the driver of an ensemble is what asks for them, and is on its way.
 pub(super) enum StoreInput {
     /// Write this: it leads to the entry `applied`, with the members as of then.
     Checkpoint {
@@ -37,7 +36,7 @@ pub(super) enum StoreInput {
         members: Arc<MembersAt>,
     },
     /// Write this whole state into the empty tree, and make it durable: the log may then begin behind it.
-    Install {
+    Found {
         checkpoint: Checkpoint,
         applied: LogPoint,
         members: Arc<MembersAt>,
@@ -51,6 +50,10 @@ pub(super) enum StoreInput {
         /// Told once the switch is durable: the log may be reset then, and not before.
         done: Box<dyn FnOnce() + Send>,
     },
+    /// Go on with this tree of a simulated store.
+    #[cfg(test)]
+    #[allow(dead_code)]
+    Simulated(Box<dyn std::any::Any + Send>),
     /// Make everything durable and end.
     Stop,
 }
@@ -152,7 +155,7 @@ pub(super) fn run(
                     done();
                     discard(generations, former);
                 }
-                StoreInput::Install {
+                StoreInput::Found {
                     checkpoint,
                     applied,
                     members,
@@ -161,6 +164,8 @@ pub(super) fn run(
                     tree.persist()?;
                     shared.driver.push(DriverInput::Installed);
                 }
+                #[cfg(test)]
+                StoreInput::Simulated(_) => {}
                 StoreInput::Stop => stop = true,
             }
         }
@@ -217,7 +222,7 @@ pub(super) fn commit(
 }
 
 /// The members as of the entry that the stored tree ends with.
-fn decode_members(meta: &Meta) -> Result<MembersAt, Failure> {
+pub(super) fn decode_members(meta: &Meta) -> Result<MembersAt, Failure> {
     let conf_state = ConfState::parse_from_bytes(&meta.membership).map_err(|_| Failure::Members)?;
     let registry = Registry::decode(&meta.extension).map_err(|_| Failure::Members)?;
     Ok(MembersAt {

@@ -148,8 +148,14 @@ async fn attempt(context: &Context, peer: &Peer, addresses: Option<Vec<PeerAddre
         dialled = dial(context, peer.server, Purpose::Messages, &addresses) => dialled,
         () = context.stopping() => return Attempt::Stopped,
     };
-    let Ok(dialled) = dialled else {
-        return Attempt::Failed;
+    let dialled = match dialled {
+        Ok(dialled) => dialled,
+        Err(error) => {
+            if matches!(&error, DialError::Connect(_, source) if source.kind() == io::ErrorKind::ConnectionRefused) {
+                context.reception.gone(peer.server);
+            }
+            return Attempt::Failed;
+        }
     };
     let since = Instant::now();
     let up = Up::new(context, peer, &dialled);

@@ -78,6 +78,9 @@ pub trait Reception: Send + Sync + 'static {
     /// What was sent to `server` of late may be lost, and nothing can be sent before the next [`Reception::linked`].
     fn unlinked(&self, server: u64);
 
+    /// The host of `server` answers that nobody listens there: its process has ended.
+    fn gone(&self, server: u64);
+
     /// Messages of `peer` have come: all that one read has brought, in order. They share one buffer's memory of 64 KiB or
     /// more, which is free when the last of them is dropped.
     fn messages(&self, peer: &Hello, bodies: Vec<Bytes>);

@@ -58,6 +58,8 @@ impl Reception for Room {
         self.tell(Told::Unlinked(server));
     }
 
+    fn gone(&self, _server: u64) {}
+
     fn messages(&self, peer: &Hello, bodies: Vec<Bytes>) {
         bodies
             .into_iter()

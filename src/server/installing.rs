@@ -1,0 +1,195 @@
+//! The driver's part in snapshots: having one made, sending it, and letting one take the place of our state.
+//!
+//! ```text
+//!   maker      make_snapshot ─▶ checkpoint, view ─▶ SnapshotMade ─▶ replica ─ MsgSnapshot ─▶ send_snapshot
+//!   receiver   SnapshotArrived ─▶ replica ─ restore ─▶ applier: state ─▶ store: tree ─▶ Installed ─▶ log: reset
+//! ```
+//!
+//! The log may begin anew only when the tree on disk is the snapshot's: a crash in between leaves a tree that is ahead of
+//! its log, which the next start understands. So what is for the log waits meanwhile, and so does the report to raft.
+
+use super::driver::Driver;
+use super::shared::AppliedTo;
+use super::snapshot::{Arrived, NewTree, SnapshotArrived, SnapshotView};
+use super::store::decode_members;
+use super::{ApplierInput, Failure, LogInput};
+use crate::replica::{Append, PeerMessage, Registry, SnapshotPoint};
+use crate::state_machine::{ServerId, State};
+use crate::storage::log::LogPoint;
+use raft::prelude::ConfState;
+use tokio::sync::oneshot;
+
+/// A view that nobody was sent is given back after so many ticks: it makes the keyspace keep what is overwritten.
+const VIEW_TICKS: u32 = 100;
+
+/// A snapshot's state that takes the place of ours.
+#[derive(Default)]
+pub(super) struct Installing {
+    /// For the log, once the tree is durable.
+    held: Vec<LogInput>,
+    /// The append that begins the log anew, and what is to be reported to the replica once it is on disk.
+    number: u64,
+    pub(super) applied: Option<AppliedTo>,
+    /// Whether it founds an ensemble, for which this member then stands.
+    founds: bool,
+    answer: Option<oneshot::Sender<bool>>,
+}
+
+/// A snapshot for others.
+pub(super) enum Making {
+    /// None is wanted.
+    Nothing,
+    /// It is being made.
+    Ordered,
+    /// It waits to be sent, for so many ticks.
+    Made(Box<SnapshotView>, u32),
+}
+
+impl Driver {
+    /// This server founds an ensemble: its state is that of a server that has never run.
+    pub(super) fn found(&mut self, conf_state: ConfState, registry: &Registry) {
+        if self.replica.found(conf_state, registry) {
+            let members: Vec<u64> = registry.iter().map(|(server, _)| server.0).collect();
+            tracing::info!(?members, "this server founds the ensemble");
+            self.arrived = Some(Arrived {
+                state: State::new(),
+                tree: NewTree::Founding,
+                answer: None,
+            });
+        }
+    }
+
+    /// A peer has sent a snapshot. Whether it is still wanted, raft knows.
+    pub(super) fn snapshot_arrived(&mut self, snapshot: SnapshotArrived) -> Result<(), Failure> {
+        if self.progress.installing.is_some() || self.arrived.is_some() {
+            // Dropped, and its sender told.
+            return Ok(());
+        }
+        self.arrived = Some(snapshot.arrived);
+        Ok(self.replica.step(snapshot.from, snapshot.message)?)
+    }
+
+    /// A snapshot that raft did not want is not kept.
+    pub(super) fn refuse_arrived(&mut self) {
+        if let Some(arrived) = self.arrived.take()
+            && let Some(answer) = arrived.answer
+        {
+            // Its sender may have given up.
+            let _ = answer.send(false);
+        }
+    }
+
+    /// The log begins anew behind a snapshot, whose state takes the place of ours.
+    pub(super) fn restore(&mut self, point: SnapshotPoint) -> Result<(), Failure> {
+        let arrived = self.arrived.take().ok_or(Failure::NoSnapshot)?;
+        tracing::info!(index = point.members.index, "a snapshot takes the place of the state");
+        self.progress.installing = Some(Installing {
+            founds: matches!(arrived.tree, NewTree::Founding),
+            answer: arrived.answer,
+            ..Installing::default()
+        });
+        self.replica.sessions_replaced();
+        self.applier.push(ApplierInput::Install {
+            state: Box::new(arrived.state),
+            tree: arrived.tree,
+            point: Box::new(point),
+        });
+        Ok(())
+    }
+
+    /// The tree on disk is the snapshot's.
+    pub(super) fn installed(&mut self) {
+        if let Some(installing) = &mut self.progress.installing {
+            installing.held.drain(..).for_each(|input| self.log.push(input));
+        }
+    }
+
+    pub(super) fn append(&mut self, append: Append, restore: Option<&SnapshotPoint>) {
+        if self.replica.is_leader() {
+            let sizes = append.entries.iter().map(|entry| entry.data.len());
+            sizes.for_each(|bytes| self.shared.statistics.proposed(bytes));
+        }
+        self.progress.appended = append.number;
+        let Some(installing) = &mut self.progress.installing else {
+            return self.log.push(LogInput::Append(append));
+        };
+        if let Some(point) = restore {
+            installing.number = append.number;
+            installing.held.push(LogInput::Reset {
+                base: LogPoint {
+                    index: point.members.index,
+                    term: point.term,
+                },
+                conf_state: point.members.conf_state.clone(),
+            });
+        }
+        installing.held.push(LogInput::Append(append));
+    }
+
+    pub(super) fn persisted(&mut self, number: u64) -> Result<(), Failure> {
+        self.progress.persisted = number;
+        self.replica.persisted(number);
+        let ends = |installing: &mut Installing| installing.number <= number;
+        let Some(installing) = self.progress.installing.take_if(ends) else {
+            return Ok(());
+        };
+        if let Some(applied) = installing.applied {
+            self.applied(applied);
+        }
+        if let Some(answer) = installing.answer {
+            // Its sender may have given up.
+            let _ = answer.send(true);
+        }
+        if installing.founds {
+            self.peers.founded()?;
+            self.replica.stand()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn make_snapshot(&mut self) {
+        if matches!(self.making, Making::Nothing) {
+            self.making = Making::Ordered;
+            self.peers.make_snapshot();
+        }
+    }
+
+    pub(super) fn snapshot_made(&mut self, view: Option<SnapshotView>) -> Result<(), Failure> {
+        self.making = Making::Nothing;
+        let Some(view) = view else { return Ok(()) };
+        let meta = view.meta();
+        self.replica.snapshot_made(SnapshotPoint {
+            term: meta.applied.term,
+            members: decode_members(meta)?,
+        });
+        self.making = Making::Made(Box::new(view), VIEW_TICKS);
+        Ok(())
+    }
+
+    /// One view serves one receiver; whoever else needs one asks again.
+    pub(super) fn send_snapshots(&mut self, wanted: Vec<(ServerId, PeerMessage)>) {
+        for (to, message) in wanted {
+            match std::mem::replace(&mut self.making, Making::Nothing) {
+                Making::Made(view, _) => {
+                    self.replica.snapshots_gone();
+                    self.peers.send_snapshot(to, *view, &message);
+                }
+                making => {
+                    self.making = making;
+                    self.replica.snapshot_sent(to, false);
+                }
+            }
+        }
+    }
+
+    /// A tick has passed over a view that nobody was sent.
+    pub(super) fn age_snapshot(&mut self) {
+        if let Making::Made(_, ticks) = &mut self.making {
+            *ticks -= 1;
+            if *ticks == 0 {
+                self.making = Making::Nothing;
+                self.replica.snapshots_gone();
+            }
+        }
+    }
+}
