@@ -84,6 +84,15 @@ impl Rules {
     pub const STANDALONE_ENABLED: Rules = Rules(1 << 9);
     /// `multiAddress.enabled`: a server may have several addresses.
     pub const MULTI_ADDRESS: Rules = Rules(1 << 10);
+    /// The leader's disk is short of space: what makes the state larger fails with [`SystemError`], after all other
+    /// checks. Deletes, sessions that open and close, and writes that leave the size as it is go on.
+    ///
+    /// That code, because every client knows it, takes it as a failure that changed nothing, and repeats nothing by itself.
+    /// `QuotaExceeded` would say more, but Java clients before 3.7 and kazoo throw at a code that they do not know;
+    /// `OperationTimeout` is repeated by Curator, kazoo and HBase, and says that the write may have happened.
+    ///
+    /// [`SystemError`]: crate::proto::ErrorCode::SystemError
+    pub const NO_GROWTH: Rules = Rules(1 << 11);
 
     /// Whether all of `rules` are set.
     pub fn has(self, rules: Rules) -> bool {

@@ -191,6 +191,13 @@ impl Model {
                 let (key, node) = self.find(&request.path)?;
                 self.allow(&node.acl, Permissions::ADMIN, caller)?;
                 check_version(request.version, node.stat.aversion)?;
+                let size = |acl: &[Acl]| -> usize {
+                    let sizes = acl
+                        .iter()
+                        .map(|Acl { identity, .. }| identity.scheme.len() + identity.id.len() + 1);
+                    sizes.sum()
+                };
+                self.may_grow(size(&acl) > size(&node.acl))?;
                 let node = self.nodes.get_mut(&key).unwrap();
                 node.acl = acl;
                 node.stat.aversion += 1;
@@ -295,6 +302,7 @@ impl Model {
                 let more_bytes = length(request.data.as_deref()) - length(node.data.as_deref());
                 self.check_quota(&key, 0, more_bytes)?;
                 check_version(request.version, node.stat.version)?;
+                self.may_grow(more_bytes > 0)?;
                 let (zxid, now_ms) = (Zxid(self.zxid), self.now_ms);
                 let node = self.nodes.get_mut(&key).unwrap();
                 node.data = request.data.as_ref().map(|data| data.to_vec());
@@ -353,6 +361,7 @@ impl Model {
         }
         let bytes = length(wanted.data.as_deref());
         self.check_quota(&path, 1, bytes)?;
+        self.may_grow(true)?;
 
         let fate = match mode {
             _ if op == OpCode::CreateContainer => Fate::Container,
@@ -433,6 +442,13 @@ impl Model {
             Some((name.to_owned(), value.parse().ok()?))
         };
         Some(text.split([',', ';']).filter_map(pair).collect())
+    }
+
+    fn may_grow(&self, grows: bool) -> Outcome<()> {
+        if grows && self.rules.has(Rules::NO_GROWTH) {
+            return Err(ErrorCode::SystemError);
+        }
+        Ok(())
     }
 
     fn check_quota(&self, path: &str, more_znodes: i64, more_bytes: i64) -> Outcome<()> {

@@ -274,14 +274,16 @@ fn action() -> impl Strategy<Value = Action> {
 
 fn rules() -> impl Strategy<Value = Rules> {
     let mostly = || prop::bool::weighted(0.9);
-    (prop::bool::weighted(0.1), any::<bool>(), mostly(), mostly()).prop_map(
-        |(skip_acl, enforce, extended, reconfig)| {
+    let short = prop::bool::weighted(0.1);
+    (prop::bool::weighted(0.1), any::<bool>(), mostly(), mostly(), short).prop_map(
+        |(skip_acl, enforce, extended, reconfig, short)| {
             Rules::DIGEST_SCHEME
                 .with(Rules::SKIP_ACL, skip_acl)
                 .with(Rules::ENFORCE_QUOTA, enforce)
                 .with(Rules::EXTENDED_TYPES, extended)
                 .with(Rules::STANDALONE_ENABLED, true)
                 .with(Rules::RECONFIG, reconfig)
+                .with(Rules::NO_GROWTH, short)
         },
     )
 }

@@ -799,3 +799,56 @@ fn ids_that_mark_other_znodes_are_no_sessions() {
         assert_eq!(bench.open(id), Err(ErrorCode::SystemError));
     }
 }
+
+#[test]
+fn while_the_disk_is_short_what_grows_is_refused_and_the_rest_goes_on() {
+    let mut bench = Bench::new();
+    for path in ["/a", "/b", "/c"] {
+        bench.create(path).unwrap();
+    }
+    bench.made("/ephemeral", 1);
+    let refused = Err(ErrorCode::SystemError);
+    bench.rules = RULES.with(Rules::NO_GROWTH, true);
+    let digest = bench.state.digest();
+    assert_eq!(bench.create("/d"), refused);
+    assert_eq!(bench.write(ALICE, &create("/e", 1)), refused);
+    assert_eq!(bench.set("/a", "longer data"), refused);
+    let wider = vec![Acl::open(), entry(Permissions::READ, "ip", "10.0.0.1")];
+    let set_acl = |acl| {
+        Write::SetAcl(SetAclRequest {
+            path: "/a".into(),
+            acl: Some(acl),
+            version: -1,
+        })
+    };
+    assert_eq!(bench.write(ALICE, &set_acl(wider)), refused);
+    let results = bench.multi(vec![delete("/b", -1), create("/d", 0)]);
+    assert_eq!(results[1], MultiResult::Failed(Some(ErrorCode::SystemError)));
+    assert_eq!(bench.state.digest(), digest);
+    // Other reasons come first: they would be given with room as well.
+    assert_eq!(bench.create("/a"), Err(ErrorCode::NodeExists));
+    assert_eq!(bench.create("/x/y"), Err(ErrorCode::NoNode));
+    assert_eq!(
+        bench.write(ALICE, &set("/a", "longer data", 7)),
+        Err(ErrorCode::BadVersion)
+    );
+
+    bench.set("/a", "atad").unwrap();
+    bench.set("/a", "").unwrap();
+    assert_eq!(
+        bench.write(ALICE, &set_acl(vec![entry(Permissions::ALL, "ip", "10.10.10.10")])),
+        refused
+    );
+    bench
+        .write(ALICE, &set_acl(vec![entry(Permissions::ALL, "ip", "0.0.0.0/0")]))
+        .unwrap();
+    bench.delete("/b", -1).unwrap();
+    bench.multi(vec![delete("/c", -1)]);
+    let carol = SessionId(0x0100_0000_0000_000c);
+    assert_eq!(bench.open(carol), Ok(Reply::Empty));
+    bench.close(carol).unwrap();
+    bench.close(ALICE).unwrap();
+    assert!(bench.state.stat("/ephemeral").is_none() && bench.state.stat("/b").is_none());
+    bench.rules = RULES;
+    bench.write(BOB, &create("/d", 0)).unwrap();
+}

@@ -1,7 +1,7 @@
 //! create, create2, createContainer, createTTL.
 //!
 //! Order of checks, as in Apache's `pRequest2TxnCreate`: flags, TTL and mode, slash and NUL, ACL, parent, right to create
-//! there, the whole path, existence, ephemeral parent, quota.
+//! there, the whole path, existence, ephemeral parent, quota; and of our own at the end: room on the disk.
 
 use super::{Context, acl_of, existing};
 use crate::proto::request::{CreateMode, CreateRequest};
@@ -42,6 +42,7 @@ pub(super) fn apply(
     if rules.has(Rules::ENFORCE_QUOTA) {
         state.check_quota(path.bytes(), 1, bytes)?;
     }
+    context.allow_growth((name.len() as i64 + bytes).max(1))?;
 
     let stat = StoredStat {
         czxid: context.zxid,

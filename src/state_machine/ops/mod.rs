@@ -38,6 +38,14 @@ impl Context<'_> {
             Err(ErrorCode::NoAuth)
         }
     }
+
+    /// Refuses what makes the state larger while the leader's disk is short of space.
+    fn allow_growth(&self, more_bytes: i64) -> Result<(), ErrorCode> {
+        if more_bytes > 0 && self.stamp.rules.has(Rules::NO_GROWTH) {
+            return Err(ErrorCode::SystemError);
+        }
+        Ok(())
+    }
 }
 
 /// Does what a command says.

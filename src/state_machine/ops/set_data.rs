@@ -1,4 +1,4 @@
-//! setData. Order of checks: path, existence, right to write, not an ensemble's configuration, quota, version.
+//! setData. Order of checks: path, existence, right to write, not an ensemble's configuration, quota, version, room.
 
 use super::{Context, acl_of, check_version, existing};
 use crate::proto::request::SetDataRequest;
@@ -29,6 +29,7 @@ pub(super) fn apply(
         state.check_quota(path, 0, more_bytes)?;
     }
     check_version(node.stat.version, request.version)?;
+    context.allow_growth(more_bytes)?;
 
     changes.push(Change::DataChanged {
         path: request.path.clone(),
