@@ -224,6 +224,10 @@ fn client_gauges(
         ("auth_failed_count", whole(statistics.auth_failed.load(Relaxed))),
         ("non_mtls_remote_conn_count", Number::Whole(0)),
         ("non_mtls_local_conn_count", Number::Whole(0)),
+        // Names of our own: free space where it is least, and whether growth is refused because of it.
+        ("disk_free_bytes", Number::Whole(statistics.room.free_bytes())),
+        ("disk_short_bytes", Number::Whole(statistics.room.short_bytes())),
+        ("disk_is_short", Number::Whole(statistics.room.is_short().into())),
         (
             "fsync_threshold_exceed_count",
             whole(statistics.slow_syncs.load(Relaxed)),

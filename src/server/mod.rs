@@ -44,6 +44,7 @@ pub mod sasl;
 pub mod settings;
 pub mod shared;
 mod snapshot;
+pub mod space;
 pub mod statistics;
 mod store;
 mod tally;

@@ -1,8 +1,10 @@
 //! Counters of the client side, for operators: `srvr`, `stat`, `mntr`.
 
 use super::recorded::Recorded;
+use super::space::Room;
 use super::tally::Sizes;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -33,6 +35,8 @@ pub struct Statistics {
     pub syncs: AtomicU64,
     /// Groups that took longer than `fsync.warningthresholdms`.
     pub slow_syncs: AtomicU64,
+    /// The room on the disks.
+    pub room: Arc<Room>,
     pub(super) recorded: Recorded,
     sync_sum_us: AtomicU64,
     sync_max_us: AtomicU64,
@@ -100,6 +104,7 @@ impl Default for Statistics {
             auth_failed: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             slow_syncs: AtomicU64::new(0),
+            room: Arc::default(),
             recorded: Recorded::default(),
             sync_sum_us: AtomicU64::new(0),
             sync_max_us: AtomicU64::new(0),

@@ -24,4 +24,5 @@ pub mod generations;
 pub mod log;
 pub mod reconcile;
 mod sealed;
+pub mod space;
 pub mod tree;
