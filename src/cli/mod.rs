@@ -1,6 +1,7 @@
 //! The program: one file per subcommand.
 
 mod doors;
+mod dynamic_file;
 mod peers;
 mod serve;
 

@@ -1,6 +1,7 @@
 //! `menagerie serve`: one server, from its configuration to its end.
 
 use super::doors::{self, DoorError};
+use super::dynamic_file::DynamicFile;
 use super::peers;
 use crate::admin::{self, Directories, FourLetterAnswers, Registry, Status};
 use crate::config::{self, Base, Config, Membership, MetricsProvider, Notice, Severity, Sources};
@@ -184,6 +185,9 @@ async fn run_server(config: &Config, started: Instant) -> Result<(), ServeError>
     let ensemble = ensemble(config)?;
     let is_alone = ensemble.is_none();
     let mut server = Server::start(options(config, status.clone(), ensemble))?;
+    if let Some(files) = DynamicFile::of(config) {
+        tokio::spawn(files.keep(Arc::downgrade(server.shared())));
+    }
     let run = async {
         let mut doors = Some(doors);
         if !is_alone {

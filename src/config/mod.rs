@@ -27,6 +27,7 @@ mod membership;
 mod notice;
 mod operating;
 pub mod properties;
+mod rewrite;
 mod serving;
 mod storing;
 mod table;
@@ -47,6 +48,7 @@ pub use notice::{ConfigError, Notice, Place, Problem, Severity};
 pub use operating::{
     Admin, Audit, ConnectionThrottle, FOUR_LETTER_WORDS, FourLetterWords, Metrics, MetricsProvider, Throttle,
 };
+pub use rewrite::{DYNAMIC_CONFIG_FILE, point_to_dynamic_file};
 pub use serving::{Limits, Listeners, MemoryBudget, Reads, Sessions};
 pub use storing::{Purge, Storage, Tree};
 pub use table::{SettingReference, reference, render_reference};

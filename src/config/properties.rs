@@ -18,6 +18,8 @@ pub struct Property {
     pub value: String,
     /// The natural line on which the entry begins, counted from 1.
     pub line: usize,
+    /// The natural line on which it ends: a later one, if backslashes continue it.
+    pub last_line: usize,
 }
 
 /// An escape that Java refuses too.
@@ -39,13 +41,19 @@ pub struct SyntaxError {
 pub fn parse(text: &str) -> Result<Vec<Property>, Vec<SyntaxError>> {
     let mut properties = Vec::new();
     let mut errors = Vec::new();
-    for (line, logical) in logical_lines(text) {
+    for Logical {
+        line,
+        last_line,
+        logical,
+    } in logical_lines(text)
+    {
         let (key, value) = split_at_separator(&logical);
         match (unescape(key), unescape(value)) {
             (Ok(key), Ok(value)) => properties.push(Property {
                 key: trimmed(&key),
                 value: trimmed(&value),
                 line,
+                last_line,
             }),
             (Err(what), _) | (_, Err(what)) => errors.push(SyntaxError { line, what }),
         }
@@ -63,43 +71,64 @@ fn trimmed(text: &str) -> String {
     text.trim_matches(|character: char| character <= ' ').to_owned()
 }
 
-/// Joins continued lines and drops comments; each result comes with the number of its first natural line.
-fn logical_lines(text: &str) -> Vec<(usize, String)> {
-    let mut logical = Vec::new();
-    let mut open: Option<(usize, String)> = None;
+/// A line without its continuations: the numbers of its first and last natural line.
+struct Logical {
+    line: usize,
+    last_line: usize,
+    logical: String,
+}
+
+/// Joins continued lines and drops comments.
+fn logical_lines(text: &str) -> Vec<Logical> {
+    let mut lines = Vec::new();
+    let mut open: Option<Logical> = None;
     for (index, natural) in natural_lines(text).enumerate() {
         let content = natural.trim_start_matches(is_blank);
         // A backslash alone on its line has begun nothing yet: what follows it may be a comment.
-        let begun = open.as_ref().is_some_and(|(_, joined)| !joined.is_empty());
+        let begun = open.as_ref().is_some_and(|open| !open.logical.is_empty());
         if !begun && (content.is_empty() || content.starts_with(['#', '!'])) {
             continue;
         }
-        let (_, joined) = open.get_or_insert_with(|| (index + 1, String::new()));
+        let number = index + 1;
+        let current = open.get_or_insert_with(|| Logical {
+            line: number,
+            last_line: number,
+            logical: String::new(),
+        });
+        if !begun {
+            current.line = number;
+        }
+        current.last_line = number;
         if ends_in_continuation(content) {
-            joined.push_str(&content[..content.len() - 1]);
+            current.logical.push_str(&content[..content.len() - 1]);
         } else {
-            joined.push_str(content);
-            logical.extend(open.take());
+            current.logical.push_str(content);
+            lines.extend(open.take());
         }
     }
     // A backslash at the very end of the file continues nothing; Java drops it.
-    logical.extend(open);
-    logical.retain(|(_, joined)| !joined.is_empty());
-    logical
+    lines.extend(open);
+    lines.retain(|line| !line.logical.is_empty());
+    lines
 }
 
 /// Cuts at `\n`, `\r` and `\r\n`, which `str::lines` does not (it leaves a lone `\r` inside a line).
 fn natural_lines(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text.strip_prefix('\u{feff}').unwrap_or(text));
+    natural_lines_and_ends(text.strip_prefix('\u{feff}').unwrap_or(text)).map(|(line, _)| line)
+}
+
+/// The same with what ends each line; that of the last one is empty.
+pub(super) fn natural_lines_and_ends(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = Some(text);
     std::iter::from_fn(move || {
         let current = rest?;
         let Some(end) = current.find(['\n', '\r']) else {
             rest = None;
-            return Some(current);
+            return Some((current, ""));
         };
         let width = if current[end..].starts_with("\r\n") { 2 } else { 1 };
         rest = Some(&current[end + width..]);
-        Some(&current[..end])
+        Some((&current[..end], &current[end..end + width]))
     })
 }
 
@@ -238,6 +267,11 @@ mod tests {
         let parsed = parse("# one\n\na=b\\\n  c\r\nd=e\rf=g").unwrap();
         let lines: Vec<usize> = parsed.iter().map(|property| property.line).collect();
         assert_eq!(lines, [3, 5, 6]);
+        let ends: Vec<usize> = parsed.iter().map(|property| property.last_line).collect();
+        assert_eq!(ends, [4, 5, 6]);
+        // A backslash alone begins nothing.
+        let parsed = parse("\\\n# comment\na=b").unwrap();
+        assert_eq!((parsed[0].line, parsed[0].last_line), (3, 3));
     }
 
     #[test]
