@@ -28,6 +28,8 @@ struct Room {
     /// Servers that are no members.
     unknown: Vec<u64>,
     told: mpsc::UnboundedSender<Told>,
+    /// How often it was told that nobody listens. Beside the rest, because it depends on when a dialler tries.
+    gone: AtomicU64,
 }
 
 impl Room {
@@ -58,7 +60,9 @@ impl Reception for Room {
         self.tell(Told::Unlinked(server));
     }
 
-    fn gone(&self, _server: u64) {}
+    fn gone(&self, _server: u64) {
+        self.gone.fetch_add(1, Relaxed);
+    }
 
     fn messages(&self, peer: &Hello, bodies: Vec<Bytes>) {
         bodies
@@ -111,6 +115,7 @@ fn start_with(hello: Hello, address: SocketAddr, unknown: &[u64], options: LinkO
         hello: Mutex::new(hello),
         unknown: unknown.to_vec(),
         told: tell,
+        gone: AtomicU64::new(0),
     });
     let links = Links::start(room.clone(), vec![listener], options);
     Server {
@@ -335,6 +340,38 @@ async fn all_addresses_are_tried_and_names_are_resolved() {
     ];
     one.links.set_peers(&BTreeMap::from([(2, addresses)]));
     one.linked(2).await;
+}
+
+#[tokio::test]
+async fn a_server_is_gone_if_nobody_listens_at_any_of_its_addresses() {
+    // Bound, and not listening: the kernel refuses, and gives the port to nobody else.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind(any_port()).unwrap();
+    let nobody = (
+        PeerAddress::new("127.0.0.1", nobody.local_addr().unwrap().port()),
+        nobody,
+    );
+    let options = LinkOptions {
+        hello_limit: Duration::from_millis(50),
+        ..quick()
+    };
+    let one = start_with(hello_of(1), any_port(), &[], options);
+    // Somebody listens at the other address, though he says nothing.
+    let mute = TcpListener::bind(any_port()).await.unwrap();
+    let silent = PeerAddress::new("127.0.0.1", mute.local_addr().unwrap().port());
+    one.links
+        .set_peers(&BTreeMap::from([(2, vec![nobody.0.clone(), silent, nobody.0.clone()])]));
+    for _ in 0..3 {
+        within(mute.accept()).await.unwrap();
+    }
+    assert_eq!(one.room.gone.load(Relaxed), 0);
+    one.links.set_peers(&BTreeMap::from([(2, vec![nobody.0.clone()])]));
+    let told = async {
+        while one.room.gone.load(Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(told).await;
 }
 
 #[tokio::test]
