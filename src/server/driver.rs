@@ -21,7 +21,7 @@ use crate::membership::Members;
 use crate::proto::OpCode;
 use crate::proto::jute::Encode;
 use crate::replica::{PeerMessage, Replica, Standing, TICK_MS};
-use crate::state_machine::ServerId;
+use crate::state_machine::{Rules, ServerId};
 use crate::storage::directory::DirectoryError;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -247,6 +247,9 @@ impl Driver {
         self.replica.touch(&touched);
         self.replica.tick();
         self.lose_patience(now_us);
+        let is_short = self.shared.statistics.room.is_short();
+        let rules = self.replica.rules().without(Rules::NO_GROWTH);
+        self.replica.set_rules(rules.with(Rules::NO_GROWTH, is_short));
         if now_us >= self.progress.next_container_check_us {
             self.progress.next_container_check_us = now_us + self.containers.check_interval_ms * 1000;
             self.remove_containers();

@@ -84,6 +84,7 @@ use raft::prelude::{ConfState, Entry};
 use recovery::Habits;
 use shared::DriverInput;
 use snapshot::{NewTree, SnapshotView};
+use space::Watching;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -109,7 +110,8 @@ pub enum Failure {
     Tree(#[from] TreeError),
     /// The records of the tree on disk are not those of one state.
     #[error(
-        "the stored tree cannot be loaded: {0}. Restore the data directory from a copy, or remove it to start empty."
+        "the stored tree is no state: {0}. A lone server: restore dataDir and dataLogDir from the same backup, and check the \
+         disk and the memory of this machine. A member of an ensemble sets the tree aside by itself and gets it anew."
     )]
     Load(#[from] crate::state_machine::LoadError),
     /// The data directory cannot be used.
@@ -164,6 +166,17 @@ pub enum Failure {
     /// A thread panicked: a defect.
     #[error("the thread {0} has panicked; this is a defect of the server, please report it with the log")]
     Panicked(&'static str),
+}
+
+impl Failure {
+    /// Whether the stored tree is damaged, so that a member of an ensemble is better off without it.
+    fn is_damage(&self) -> bool {
+        match self {
+            Failure::Tree(error) => error.is_damage(),
+            Failure::Load(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// What the log's thread is told.
@@ -235,6 +248,8 @@ pub struct Server {
     links: Option<Arc<Links>>,
     /// Locked as long as anything may be written.
     directory: Arc<Mutex<DataDirectory>>,
+    /// Over the room on the disks.
+    _watching: Option<Watching>,
 }
 
 impl Server {
@@ -262,6 +277,9 @@ impl Server {
             is_alone: ensemble.is_none(),
         };
         let (shared, parts) = recovery::recover(recovery, habits, settings, Watches::new(watches), words)?;
+        let room = shared.statistics.room.clone();
+        let watching = parts.space.map(|space| space.start(room)).transpose();
+        let watching = watching.map_err(|error| Failure::Thread("space", error))?;
         let (failed, failures) = mpsc::unbounded_channel();
         let log_inbox = Arc::new(Inbox::default());
         let applier_inbox = Arc::new(Inbox::default());
@@ -327,6 +345,7 @@ impl Server {
             failures,
             links,
             directory,
+            _watching: watching,
         })
     }
 

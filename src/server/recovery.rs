@@ -4,11 +4,12 @@ use super::applier::Applier;
 use super::chance::Chance;
 use super::clock::Clock;
 use super::shared::{AppliedTo, BOOT_SHIFT, DriverInput, SessionNews, Shared};
+use super::space::{self, Watcher};
 use super::{Failure, MakeWords, Settings, logging, recorded, store};
 use crate::replica::{self, MembersAt, Registry, Replica, ReplicaOptions};
 use crate::state_machine::{Rules, ServerId, State};
 use crate::storage::directory::{DataDirectory, Identity, Layout};
-use crate::storage::file::DiskFiles;
+use crate::storage::file::{DiskFiles, Files};
 use crate::storage::generations::Generations;
 use crate::storage::log::{LogOptions, LogPoint, SegmentLog};
 use crate::storage::reconcile::reconcile;
@@ -55,6 +56,8 @@ pub(super) struct Parts {
     pub(super) replica: Replica,
     pub(super) applier: Applier,
     pub(super) tree: TreeStore,
+    /// Watches over the room on the disks, if they let themselves be looked at.
+    pub(super) space: Option<Watcher>,
 }
 
 /// The state as it was loaded, and the entry that it ends with.
@@ -66,6 +69,42 @@ pub(super) struct Loaded {
     pub(super) is_new: bool,
 }
 
+/// The tree on disk, and what it holds.
+struct Opened {
+    generations: Arc<Generations>,
+    tree: TreeStore,
+    loaded: Loaded,
+}
+
+fn open_tree(files: &Files, directory: &DataDirectory, options: TreeOptions) -> Result<Opened, Failure> {
+    let generations = Arc::new(Generations::open(files, directory.layout())?);
+    let mut tree = TreeStore::open(&generations.current(), options)?;
+    let loaded = store::load(&mut tree)?;
+    Ok(Opened {
+        generations,
+        tree,
+        loaded,
+    })
+}
+
+/// A member of an ensemble does without a damaged tree: the others have all of it. It comes back with a new incarnation,
+/// and may vote once they have let it in again.
+fn open_or_set_aside(
+    files: &Files,
+    directory: &mut DataDirectory,
+    options: TreeOptions,
+    incarnation: u64,
+) -> Result<Opened, Failure> {
+    match open_tree(files, directory, options) {
+        // A member of none yet has nobody to get it from.
+        Err(failure) if failure.is_damage() && directory.identity().cluster_id != 0 => {
+            directory.set_aside(incarnation, &failure.to_string())?;
+            open_tree(files, directory, options)
+        }
+        opened => opened,
+    }
+}
+
 /// Reads everything back.
 pub(super) fn recover(
     options: RecoveryOptions,
@@ -75,11 +114,19 @@ pub(super) fn recover(
     words: MakeWords,
 ) -> Result<(Arc<Shared>, Parts), Failure> {
     let files = DiskFiles::shared();
-    let directory = DataDirectory::open(&files, options.layout, options.fresh)?;
+    let incarnation = options.fresh.incarnation;
+    let mut directory = DataDirectory::open(&files, options.layout, options.fresh)?;
+    // A start upon a full disk needs what was kept in reserve.
+    let space = space::look_before_start(directory.layout());
     let started = Instant::now();
-    let generations = Arc::new(Generations::open(&files, directory.layout())?);
-    let mut tree = TreeStore::open(&generations.current(), options.tree)?;
-    let loaded = store::load(&mut tree)?;
+    let Opened {
+        generations,
+        tree,
+        loaded,
+    } = match habits.is_alone {
+        true => open_tree(&files, &directory, options.tree)?,
+        false => open_or_set_aside(&files, &mut directory, options.tree, incarnation)?,
+    };
     let tree_took = started.elapsed();
     let (mut log, recovered) = SegmentLog::open(files, &directory.layout().log(), options.log)?;
     if recovered.torn_bytes > 0 {
@@ -184,6 +231,100 @@ pub(super) fn recover(
             replica,
             applier,
             tree,
+            space,
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::tree::Meta;
+    use std::fs;
+    use std::path::Path;
+
+    const MEMBER: Identity = Identity {
+        cluster_id: 5,
+        server_id: 1,
+        incarnation: 9,
+    };
+
+    /// A directory whose tree was written by `damage`.
+    fn damaged(place: &Path, identity: Identity, damage: impl Fn(&Path)) -> DataDirectory {
+        let layout = Layout {
+            data_directory: place.to_path_buf(),
+            log_directory: place.to_path_buf(),
+        };
+        let directory = DataDirectory::open(&DiskFiles::shared(), layout, identity).expect("new");
+        damage(&directory.layout().tree());
+        directory
+    }
+
+    /// Records that are no state: there is no root.
+    fn without_root(tree: &Path) {
+        let mut tree = TreeStore::open(tree, TreeOptions::new(1)).expect("new");
+        tree.batch().expect("batch").commit(Meta::default()).expect("commit");
+    }
+
+    /// Every file is half as long as it was.
+    fn cut_short(tree: &Path) {
+        without_root(tree);
+        let mut pending = vec![tree.to_path_buf()];
+        while let Some(directory) = pending.pop() {
+            for entry in fs::read_dir(directory).expect("list") {
+                let path = entry.expect("entry").path();
+                if path.is_dir() {
+                    pending.push(path);
+                } else {
+                    let bytes = fs::read(&path).expect("read");
+                    fs::write(&path, &bytes[..bytes.len().min(40) / 2]).expect("write");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_sets_a_damaged_tree_aside_and_comes_back_as_a_new_one() {
+        for damage in [without_root, cut_short] {
+            let place = tempfile::tempdir().expect("temporary directory");
+            let mut directory = damaged(place.path(), MEMBER, damage);
+            let files = DiskFiles::shared();
+            let opened = open_or_set_aside(&files, &mut directory, TreeOptions::new(1), 10).expect("begins anew");
+            assert!(opened.loaded.is_new && directory.is_new());
+            let expected = Identity {
+                incarnation: 10,
+                ..MEMBER
+            };
+            assert_eq!(directory.identity(), expected);
+            assert!(place.path().join("menagerie.aside-1/tree").exists());
+        }
+    }
+
+    #[test]
+    fn a_server_of_no_ensemble_keeps_its_damaged_tree_and_says_what_to_do() {
+        let place = tempfile::tempdir().expect("temporary directory");
+        let alone = Identity {
+            cluster_id: 0,
+            ..MEMBER
+        };
+        let mut directory = damaged(place.path(), alone, cut_short);
+        let refused = open_or_set_aside(&DiskFiles::shared(), &mut directory, TreeOptions::new(1), 10);
+        let failure = refused.err().expect("refused");
+        assert!(
+            failure.is_damage() && failure.to_string().contains("restore"),
+            "{failure}"
+        );
+        assert_eq!(directory.identity(), alone);
+    }
+
+    #[test]
+    fn an_error_of_the_system_is_no_damage() {
+        let place = tempfile::tempdir().expect("temporary directory");
+        // A file where the tree's directory should be.
+        let mut directory = damaged(place.path(), MEMBER, |tree| fs::write(tree, "").expect("write"));
+        let refused = open_or_set_aside(&DiskFiles::shared(), &mut directory, TreeOptions::new(1), 10);
+        let failure = refused.err().expect("refused");
+        assert!(!failure.is_damage(), "{failure}");
+        assert_eq!(directory.identity(), MEMBER);
+    }
 }

@@ -54,7 +54,8 @@ impl Room {
         self.short_bytes.load(Relaxed)
     }
 
-    fn set(&self, look: &Look) {
+    fn set(&self, look: Option<&Look>) {
+        let Some(look) = look else { return };
         let whole = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.free_bytes.store(whole(look.free_bytes), Relaxed);
         self.short_bytes.store(whole(look.short_bytes), Relaxed);
@@ -64,12 +65,12 @@ impl Room {
 
 /// Looks once before the stores are opened, so that a start upon a full disk gets the reserve. The directories exist.
 /// Without an answer of the disk the server starts all the same: then it just is not watched over.
-pub fn look_before_start(layout: &Layout, room: &Room) -> Option<Watcher> {
+pub fn look_before_start(layout: &Layout) -> Option<Watcher> {
     let directories: [&Path; 2] = [&layout.data_directory, &layout.log_directory];
     let mut watcher = match SpaceWatch::new(&directories) {
         Ok(watch) => Watcher {
             watch,
-            before: Headroom::Ample,
+            last: None,
             looks_since_told: 0,
             failed: false,
         },
@@ -78,7 +79,7 @@ pub fn look_before_start(layout: &Layout, room: &Room) -> Option<Watcher> {
             return None;
         }
     };
-    watcher.look(room);
+    watcher.look();
     Some(watcher)
 }
 
@@ -86,7 +87,7 @@ pub fn look_before_start(layout: &Layout, room: &Room) -> Option<Watcher> {
 #[derive(Debug)]
 pub struct Watcher {
     watch: SpaceWatch,
-    before: Headroom,
+    last: Option<Look>,
     looks_since_told: u32,
     failed: bool,
 }
@@ -95,20 +96,22 @@ impl Watcher {
     /// Goes on looking on a thread of its own, until what this gives is dropped.
     pub fn start(mut self, room: Arc<Room>) -> io::Result<Watching> {
         let (stop, stopped) = channel();
+        room.set(self.last.as_ref());
         std::thread::Builder::new().name("space".into()).spawn(move || {
             while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                self.look(&room);
+                self.look();
+                room.set(self.last.as_ref());
             }
         })?;
         Ok(Watching { _stop: stop })
     }
 
-    fn look(&mut self, room: &Room) {
+    fn look(&mut self) {
         match self.watch.look() {
             Ok(Some(look)) => {
-                room.set(&look);
                 self.failed = false;
                 self.tell(&look);
+                self.last = Some(look);
             }
             Ok(None) => {}
             Err(error) => {
@@ -120,7 +123,7 @@ impl Watcher {
     }
 
     fn tell(&mut self, look: &Look) {
-        let before = std::mem::replace(&mut self.before, look.headroom);
+        let before = self.last.as_ref().map_or(Headroom::Ample, |last| last.headroom);
         self.looks_since_told += 1;
         let reminds = look.headroom == Headroom::Short && self.looks_since_told >= REMINDER_LOOKS;
         if look.headroom == before && !reminds {
@@ -163,9 +166,9 @@ mod tests {
         };
         let room = Arc::new(Room::default());
         assert_eq!((room.is_short(), room.free_bytes()), (false, -1));
-        let watcher = look_before_start(&layout, &room).expect("a disk");
-        assert!(room.free_bytes() >= 0 && room.short_bytes() > 0);
+        let watcher = look_before_start(&layout).expect("a disk");
         let watching = watcher.start(room.clone()).expect("a thread");
+        assert!(room.free_bytes() >= 0 && room.short_bytes() > 0);
         assert_eq!(Arc::strong_count(&room), 2);
         drop(watching);
         while Arc::strong_count(&room) > 1 {
@@ -175,6 +178,6 @@ mod tests {
             data_directory: place.path().join("absent"),
             log_directory: place.path().into(),
         };
-        assert!(look_before_start(&nowhere, &room).is_none());
+        assert!(look_before_start(&nowhere).is_none());
     }
 }

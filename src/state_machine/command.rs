@@ -104,6 +104,12 @@ impl Rules {
     pub fn with(self, rules: Rules, on: bool) -> Rules {
         if on { Rules(self.0 | rules.0) } else { self }
     }
+
+    /// These rules but for `rules`.
+    #[must_use]
+    pub fn without(self, rules: Rules) -> Rules {
+        Rules(self.0 & !rules.0)
+    }
 }
 
 /// What the leader says about all commands of an entry.

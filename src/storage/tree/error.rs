@@ -1,6 +1,7 @@
 //! What can go wrong with the tree's keyspace, each with what it means and what to do.
 
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 
 use super::records::MalformedRecord;
@@ -14,6 +15,14 @@ pub enum TreeError {
         /// The keyspace's directory.
         directory: PathBuf,
         /// What fjall says.
+        detail: String,
+    },
+    /// The operating system refuses.
+    #[error("the tree's store in {} cannot be opened, because the system does not let it: {detail}. Check that the directory and all files in it belong to the user that runs this server, that the disk is mounted and has room, and what the kernel's log says about it. Nothing was changed", directory.display())]
+    Inaccessible {
+        /// The keyspace's directory.
+        directory: PathBuf,
+        /// What the system says.
         detail: String,
     },
     /// Another process has the directory open.
@@ -84,4 +93,38 @@ pub enum TreeError {
         /// Which znode.
         path: String,
     },
+}
+
+impl TreeError {
+    /// Whether what is stored is damaged, so that only a new tree helps. An error of the system is none: the disk may answer
+    /// again, and the tree may be sound.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            TreeError::Open { .. } | TreeError::Malformed { .. } | TreeError::Refused { .. } => true,
+            TreeError::Store { action, source, .. } => *action == "reading" && is_unreadable(source),
+            TreeError::Inaccessible { .. }
+            | TreeError::Locked { .. }
+            | TreeError::FormatVersion { .. }
+            | TreeError::Poisoned { .. }
+            | TreeError::Impossible { .. }
+            | TreeError::NothingToKeep { .. } => false,
+        }
+    }
+}
+
+/// Whether a file is shorter than it says, or not there: no error of the disk.
+pub(super) fn is_truncation(source: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(source.kind(), UnexpectedEof | InvalidData | NotFound)
+}
+
+/// Whether fjall has read something and could not understand it.
+fn is_unreadable(error: &fjall::Error) -> bool {
+    use fjall::{Error, LsmError};
+    match error {
+        Error::Io(source) | Error::Storage(LsmError::Io(source)) => is_truncation(source),
+        Error::Storage(LsmError::InvalidVersion(_)) => false,
+        Error::Storage(_) | Error::Decompress(_) | Error::InvalidTag(_) | Error::Unrecoverable => true,
+        _ => false,
+    }
 }

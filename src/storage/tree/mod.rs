@@ -365,6 +365,15 @@ fn refusal(directory: &Path, error: &fjall::Error) -> OpenRefusal {
     let directory = directory.to_path_buf();
     match error {
         fjall::Error::Locked => OpenRefusal::Other(TreeError::Locked { directory }),
+        // A disk or a system that does not let us: what is stored may be sound.
+        fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source))
+            if !error::is_truncation(source) =>
+        {
+            OpenRefusal::Other(TreeError::Inaccessible {
+                directory,
+                detail: source.to_string(),
+            })
+        }
         fjall::Error::JournalRecovery(_) | fjall::Error::Decompress(_) | fjall::Error::InvalidTrailer => {
             OpenRefusal::Journal(error.to_string())
         }
