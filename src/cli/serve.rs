@@ -59,6 +59,8 @@ enum ServeError {
     NoDirectory(PathBuf),
     #[error(transparent)]
     Failure(#[from] Failure),
+    #[error("this server cannot start itself again ({0}): start it, and it joins its ensemble")]
+    Again(std::io::Error),
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
 }
@@ -215,6 +217,10 @@ async fn run_server(config: &Config, started: Instant) -> Result<(), ServeError>
         failure = run => Some(failure),
     };
     if let Some(failure) = failure {
+        if server.begin_anew(&failure, rand::random())? {
+            tracing::error!("{failure}");
+            return Err(begin_anew());
+        }
         // What is not on disk by now was not acknowledged; nothing more is promised.
         return Err(failure.into());
     }
@@ -222,6 +228,19 @@ async fn run_server(config: &Config, started: Instant) -> Result<(), ServeError>
     server.stop().await?;
     tracing::info!("stopped; everything that was acknowledged is on disk");
     Ok(())
+}
+
+/// Starts this program again in the place of this process, so that nothing of the former life is left. Gives why not.
+fn begin_anew() -> ServeError {
+    use std::os::unix::process::CommandExt as _;
+    let mut arguments = std::env::args_os();
+    let name = arguments.next();
+    let program = std::env::current_exe()
+        .ok()
+        .or_else(|| name.map(PathBuf::from))
+        .unwrap_or_default();
+    tracing::info!("starting again");
+    ServeError::Again(std::process::Command::new(program).args(arguments).exec())
 }
 
 /// Opens what operators and their tools look at over HTTP.

@@ -1,6 +1,6 @@
 //! raft's messages on their way to peers: which wait for the disk, and for which life of the receiver they are.
 
-use super::{PeerMessage, Replica, Work};
+use super::{Peer, PeerMessage, Replica, ReplicaError, Work};
 use crate::state_machine::ServerId;
 use raft::prelude::{Message, MessageType};
 
@@ -41,6 +41,60 @@ impl Replica {
                 work.send.push((to, message));
             }
         }
+    }
+}
+
+impl Replica {
+    /// Tells how far this log reaches, and as the leader how far all do.
+    pub(super) fn tell_witnesses(&mut self) {
+        let reach = PeerMessage::Reach {
+            index: self.raft.raft.raft_log.persisted,
+        };
+        let mut messages = vec![reach];
+        if self.is_leader() {
+            let committed = self.committed();
+            let own = (self.options.server, self.raft.raft.raft_log.persisted);
+            let all = self.progress().chain([own]);
+            let members: Vec<_> = all
+                .filter_map(|(server, matched)| {
+                    let incarnation = self.registry.of(server)?;
+                    Some((Peer { server, incarnation }, matched.min(committed)))
+                })
+                .collect();
+            for (member, index) in &members {
+                self.witness.holds(*member, *index);
+            }
+            messages.push(PeerMessage::Holding { members });
+        }
+        for server in self.contacts.keys() {
+            let copies = messages.iter().map(|message| (*server, message.clone()));
+            self.letters.extend(copies);
+        }
+    }
+
+    /// A leader that believes that this member holds more than it does would make raft-rs panic.
+    pub(super) fn check_memory(&self, message: &Message) -> Result<(), ReplicaError> {
+        let last = self.raft.raft.raft_log.last_index();
+        if message.get_msg_type() == MessageType::MsgHeartbeat && message.commit > last {
+            return Err(ReplicaError::Forgotten {
+                last,
+                acknowledged: message.commit,
+            });
+        }
+        Ok(())
+    }
+
+    /// A peer knows that this log reached further. What it has heard may be older than what is here by now.
+    pub(super) fn is_said_to_have_forgotten(&mut self, by: Peer, index: u64) -> Result<(), ReplicaError> {
+        let last = self.raft.raft.raft_log.persisted;
+        if last < index {
+            return Err(ReplicaError::Forgotten {
+                last,
+                acknowledged: index,
+            });
+        }
+        self.letters.push((by.server, PeerMessage::Reach { index: last }));
+        Ok(())
     }
 }
 

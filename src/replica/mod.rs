@@ -32,8 +32,10 @@ mod members;
 mod outbox;
 mod peer;
 mod queue;
+mod receiving;
 mod registry;
 mod touches;
+mod witness;
 mod work;
 
 use crate::proto::{OpCode, SessionId, Xid};
@@ -46,10 +48,11 @@ use log_view::LogView;
 use outbox::{Forwarded, Outbox};
 
 use queue::Queue;
-use raft::prelude::{Message, MessageType};
+use raft::prelude::Message;
 use raft::{RawNode, ReadOnlyOption, StateRole};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use touches::Touches;
+use witness::Witness;
 
 pub use drive::{CAUGHT_UP_ENTRIES, Move, Step, Survey, next_step};
 pub use log_view::Recovered;
@@ -80,6 +83,8 @@ pub const FOUNDING: (u64, u64) = (1, 1);
 const TRANSFER_FACTOR: usize = 8;
 /// In an ensemble, a session is given so many ticks more: its signs of life may be on their way from another member.
 const DEADLINE_GRACE_TICKS: u64 = 6;
+/// Ticks between two rounds of telling how far the logs reach.
+const WITNESS_TICKS: u64 = 1000 / TICK_MS;
 /// Ticks between heartbeats.
 const HEARTBEAT_TICKS: usize = 2;
 /// An election that a sign of the leader's death has called begins so many ticks after it for the first server, and one
@@ -94,6 +99,17 @@ pub enum ReplicaError {
     /// raft-rs has given up.
     #[error("raft refuses: {0}")]
     Raft(#[from] raft::Error),
+    /// This member's log is not what it was.
+    #[error(
+        "the log of this server ends at entry {last}, but it has acknowledged entries up to {acknowledged}: its data was put \
+         back from an old copy, or a disk has lost writes. It must not vote with it"
+    )]
+    Forgotten {
+        /// Its last entry.
+        last: u64,
+        /// How far it should reach.
+        acknowledged: u64,
+    },
     /// A change of members in the log cannot be read.
     #[error(
         "log entry {0} changes the ensemble's members in a way that this version cannot read. Start the version that wrote \
@@ -118,6 +134,7 @@ pub struct Replica {
     barriers: Barriers,
     registry: Registry,
     standing: Standing,
+    witness: Witness,
     /// Which life of each peer this server is linked with.
     contacts: BTreeMap<ServerId, u64>,
     /// To whom snapshots are on their way.
@@ -174,6 +191,7 @@ impl Replica {
             barriers: Barriers::new(options.server, options.stream),
             registry,
             standing: Standing::default(),
+            witness: Witness::default(),
             contacts: BTreeMap::new(),
             transfers: BTreeSet::new(),
             tick: 0,
@@ -189,62 +207,6 @@ impl Replica {
     /// Asks when a read that arrives now may be answered: `token` comes back in [`Work::barriers`].
     pub fn barrier(&mut self, token: u64) {
         self.barriers.add(token);
-    }
-
-    /// A message from a peer.
-    pub fn step(&mut self, from: Peer, message: PeerMessage) -> Result<(), ReplicaError> {
-        match message {
-            PeerMessage::Raft {
-                to_incarnation,
-                message,
-            } => self.step_raft(from, to_incarnation, message)?,
-            PeerMessage::Forward {
-                term,
-                stream,
-                first,
-                commands,
-            } => {
-                if self.is_leader() && term == self.standing.term {
-                    let forwarded = Forwarded {
-                        stream,
-                        first,
-                        commands,
-                    };
-                    if let Some(next) = self.queue.take(from.server, forwarded) {
-                        self.letters
-                            .push((from.server, PeerMessage::Taken { term, stream, next }));
-                    }
-                }
-            }
-            PeerMessage::Taken { term, stream, next } => self.outbox.taken(stream, term, next, self.tick),
-            PeerMessage::Touches { number, sessions } => {
-                if self.is_leader() {
-                    self.touch_here(&sessions);
-                    self.letters.push((from.server, PeerMessage::Touched { number }));
-                }
-            }
-            PeerMessage::Touched { number } => self.touches.confirmed(number),
-            // For the server, which has the state and the directory.
-            PeerMessage::Digest { .. } | PeerMessage::Founded { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn step_raft(&mut self, from: Peer, to_incarnation: u64, message: Message) -> Result<(), ReplicaError> {
-        // Proposals come as commands: those that raft forwards itself could be repeated.
-        if message.get_msg_type() == MessageType::MsgPropose {
-            return Ok(());
-        }
-        let meant_for_us = to_incarnation == 0 || to_incarnation == self.options.incarnation;
-        let counts = !letters::is_promise(message.get_msg_type()) || self.registry.counts(from);
-        if !meant_for_us || !counts || message.from != from.server.0 {
-            return Ok(());
-        }
-        match self.raft.step(message) {
-            // A message of a peer that was removed, or for a follower's proposal: nothing that this member could do.
-            Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => Ok(()),
-            result => Ok(result?),
-        }
     }
 
     /// The append of this number, and all before it, are on disk.
@@ -292,6 +254,9 @@ impl Replica {
     pub fn tick(&mut self) {
         self.tick += 1;
         self.raft.tick();
+        if self.tick.is_multiple_of(WITNESS_TICKS) {
+            self.tell_witnesses();
+        }
         let server = self.options.server;
         let expired = self.deadlines.tick();
         if self.is_leader() {
@@ -378,6 +343,8 @@ impl Replica {
     /// This server is linked with a peer.
     pub fn linked(&mut self, peer: Peer) {
         self.contacts.insert(peer.server, peer.incarnation);
+        let index = self.raft.raft.raft_log.persisted;
+        self.letters.push((peer.server, PeerMessage::Reach { index }));
     }
 
     /// The link to a peer has broken.

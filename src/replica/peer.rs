@@ -9,6 +9,9 @@
 //!   touched    number:8
 //!   digest     zxid:8 digest:8
 //!   founded    cluster_id:8
+//!   holding    vector<{server:8 incarnation:8 index:8}>
+//!   reach      index:8
+//!   forgotten  index:8
 //! ```
 //!
 //! A message comes over a link whose hello has told whose it is; links lose messages only as a whole tail, simulated ones
@@ -28,6 +31,9 @@ const TOUCHES: u8 = 4;
 const TOUCHED: u8 = 5;
 const DIGEST: u8 = 6;
 const FOUNDED: u8 = 7;
+const HOLDING: u8 = 8;
+const REACH: u8 = 9;
+const FORGOTTEN: u8 = 10;
 
 /// Who speaks: what the hello of its link has told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +98,21 @@ pub enum PeerMessage {
         /// How it is known from now on.
         cluster_id: u64,
     },
+    /// The leader's: how far the members' logs reach for certain.
+    Holding {
+        /// Each member, and the last entry that it has acknowledged and that is committed.
+        members: Vec<(Peer, u64)>,
+    },
+    /// How far the sender's log reaches.
+    Reach {
+        /// Its last entry on disk.
+        index: u64,
+    },
+    /// The receiver's log reaches less far than it has acknowledged.
+    Forgotten {
+        /// How far it should reach.
+        index: u64,
+    },
 }
 
 impl PeerMessage {
@@ -148,6 +169,23 @@ impl PeerMessage {
                 out.put_u8(FOUNDED);
                 out.put_u64(*cluster_id);
             }
+            PeerMessage::Holding { members } => {
+                out.put_u8(HOLDING);
+                out.write_count(members.len());
+                for (member, index) in members {
+                    out.put_u64(member.server.0);
+                    out.put_u64(member.incarnation);
+                    out.put_u64(*index);
+                }
+            }
+            PeerMessage::Reach { index } => {
+                out.put_u8(REACH);
+                out.put_u64(*index);
+            }
+            PeerMessage::Forgotten { index } => {
+                out.put_u8(FORGOTTEN);
+                out.put_u64(*index);
+            }
         }
         out.freeze()
     }
@@ -186,9 +224,22 @@ impl PeerMessage {
                 digest: number()?,
             },
             FOUNDED => PeerMessage::Founded { cluster_id: number()? },
+            HOLDING => PeerMessage::Holding {
+                members: decoder.vector(24, held)?.unwrap_or_default(),
+            },
+            REACH => PeerMessage::Reach { index: number()? },
+            FORGOTTEN => PeerMessage::Forgotten { index: number()? },
             _ => return Err(Malformed::UnknownKind),
         })
     }
+}
+
+fn held(decoder: &mut Decoder<'_>) -> Result<(Peer, u64), Malformed> {
+    let member = Peer {
+        server: ServerId(decoder.long()?.cast_unsigned()),
+        incarnation: decoder.long()?.cast_unsigned(),
+    };
+    Ok((member, decoder.long()?.cast_unsigned()))
 }
 
 #[cfg(test)]
@@ -249,6 +300,17 @@ mod tests {
                 digest: u64::MAX,
             },
             PeerMessage::Founded { cluster_id: 8 },
+            PeerMessage::Holding {
+                members: vec![(
+                    Peer {
+                        server: ServerId(1),
+                        incarnation: u64::MAX,
+                    },
+                    7,
+                )],
+            },
+            PeerMessage::Reach { index: 4 },
+            PeerMessage::Forgotten { index: 5 },
         ] {
             assert_eq!(PeerMessage::decode(&message.to_bytes()), Ok(message));
         }

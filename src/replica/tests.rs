@@ -1,5 +1,5 @@
 use super::*;
-use raft::prelude::{ConfState, Entry, EntryType, HardState};
+use raft::prelude::{ConfState, Entry, EntryType, HardState, MessageType};
 
 fn logger() -> slog::Logger {
     slog::Logger::root(slog::Discard, slog::o!())
@@ -469,4 +469,59 @@ fn a_founder_begins_behind_an_entry_that_never_was() {
     replica.stand().unwrap();
     replica.submit([command(7)]);
     assert_eq!(run(&mut replica).len(), 1);
+}
+
+#[test]
+fn a_member_that_was_put_back_from_an_old_copy_is_told_and_not_believed() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    for server in [1, 2, 3] {
+        for peer in [1, 2, 3].into_iter().filter(|peer| *peer != server) {
+            let peer = Peer {
+                server: ServerId(peer),
+                incarnation: peer * 11,
+            };
+            ensemble.members.get_mut(&server).unwrap().linked(peer);
+        }
+    }
+    ensemble.run(40);
+    ensemble.submit(ensemble.leader(), 0..50);
+    ensemble.run(30);
+    let leader = ensemble.leader();
+    let others: Vec<u64> = [1, 2, 3].into_iter().filter(|server| *server != leader).collect();
+    let (restored, witness) = (others[0], others[1]);
+    // As it was at its first start; the leader that it has acknowledged to is gone.
+    ensemble.cut.insert(leader);
+    let (conf_state, registry) = members(&[1, 2, 3]);
+    let recovered = Recovered {
+        conf_state,
+        registry,
+        ..Recovered::default()
+    };
+    let mut old = Replica::new(options(restored), recovered, &logger()).unwrap();
+    let peer_of = |server: u64| Peer {
+        server: ServerId(server),
+        incarnation: server * 11,
+    };
+    old.linked(peer_of(witness));
+    let mut said = Vec::new();
+    while let Some(work) = old.poll(5).unwrap() {
+        said.extend(work.send);
+        if let Some(append) = work.append {
+            old.persisted(append.number);
+        }
+    }
+    let witness = ensemble.members.get_mut(&witness).unwrap();
+    for (_, message) in said {
+        witness.step(peer_of(restored), message).unwrap();
+    }
+    assert!(witness.witness.suspects(peer_of(restored)));
+    let answers: Vec<_> = std::iter::from_fn(|| witness.poll(5).unwrap())
+        .flat_map(|work| work.send)
+        .collect();
+    let (_, told) = answers
+        .into_iter()
+        .find(|(_, message)| matches!(message, PeerMessage::Forgotten { .. }))
+        .unwrap();
+    let outcome = old.step(peer_of(others[1]), told);
+    assert!(matches!(outcome, Err(ReplicaError::Forgotten { last: 0, acknowledged }) if acknowledged > 0));
 }

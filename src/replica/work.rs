@@ -28,7 +28,7 @@ pub struct ReplicaOptions {
 /// Entries and hard state that belong on disk together.
 #[derive(Debug)]
 pub struct Append {
-    /// Number to report to [`Replica::persisted`]; a later one implies the earlier.
+    /// Number to report to [`Replica::persisted`](super::Replica::persisted); a later one implies the earlier.
     pub number: u64,
     /// May begin at or below the last index: then everything from there on is replaced.
     pub entries: Vec<Entry>,
@@ -66,7 +66,7 @@ pub struct Standing {
 pub struct PassedBarriers {
     /// The index to wait for.
     pub index: u64,
-    /// As given to [`Replica::barrier`].
+    /// As given to [`Replica::barrier`](super::Replica::barrier).
     pub tokens: Vec<u64>,
 }
 
@@ -107,8 +107,8 @@ pub struct Work {
     pub barriers: Vec<PassedBarriers>,
     /// What this member is now, if that has changed.
     pub standing: Option<Standing>,
-    /// Somebody needs a snapshot, and there is none that would do: see [`Replica::snapshot_made`].
+    /// Somebody needs a snapshot, and there is none that would do: see [`Replica::snapshot_made`](super::Replica::snapshot_made).
     pub make_snapshot: bool,
-    /// Snapshots to be sent, with the message that installs them: see [`Replica::snapshot_sent`].
+    /// Snapshots to be sent, with the message that installs them: see [`Replica::snapshot_sent`](super::Replica::snapshot_sent).
     pub send_snapshots: Vec<(ServerId, PeerMessage)>,
 }

@@ -349,6 +349,17 @@ impl Server {
         })
     }
 
+    /// Has the next start of this server begin a new life in its ensemble, with what it has now set aside, if that is what
+    /// `failure` calls for. Says whether it is.
+    pub fn begin_anew(&self, failure: &Failure, incarnation: u64) -> Result<bool, Failure> {
+        let calls_for_it = matches!(failure, Failure::Replica(ReplicaError::Forgotten { .. }));
+        if !calls_for_it || self.links.is_none() {
+            return Ok(false);
+        }
+        self.directory.lock().order_aside(incarnation, &failure.to_string())?;
+        Ok(true)
+    }
+
     /// Whose the data is.
     pub fn identity(&self) -> Identity {
         self.directory.lock().identity()

@@ -37,10 +37,9 @@ pub struct Aside {
 }
 
 impl DataDirectory {
-    /// Moves tree and log out of the way and begins anew with another `incarnation`, which must be a new random number, in
-    /// the same ensemble. No store and no log in it may be open. For members of an ensemble alone: what only this server has
-    /// is not served any more after this.
-    pub fn set_aside(&mut self, incarnation: u64, reason: &str) -> Result<Aside, DirectoryError> {
+    /// Writes down that this is to be done: the next start does it before anything else. For a server whose stores are
+    /// open.
+    pub fn order_aside(&mut self, incarnation: u64, reason: &str) -> Result<Note, DirectoryError> {
         let number = free_number(&self.files, &self.layout)?;
         // Its number goes on growing in the new life, even if the clock has gone back; a damaged one need not stop this.
         let last_boot = self.opening().last_boot().unwrap_or(0);
@@ -58,14 +57,23 @@ impl DataDirectory {
             "this server's data is set aside, and it joins its ensemble again empty; once it has joined, the former data may \
              be removed"
         );
-        let layout = self.layout.clone();
         let written = replace_file(
             self.files.as_ref(),
-            &layout.data_directory,
+            &self.layout.data_directory,
             NOTE,
             note.encode().as_bytes(),
         );
-        written.map_err(failed("write a note in", &layout.data_directory))?;
+        written.map_err(failed("write a note in", &self.layout.data_directory))?;
+        Ok(note)
+    }
+
+    /// Moves tree and log out of the way and begins anew with another `incarnation`, which must be a new random number, in
+    /// the same ensemble. No store and no log in it may be open. For members of an ensemble alone: what only this server has
+    /// is not served any more after this.
+    pub fn set_aside(&mut self, incarnation: u64, reason: &str) -> Result<Aside, DirectoryError> {
+        let note = self.order_aside(incarnation, reason)?;
+        let layout = self.layout.clone();
+        let moved = note.paths(&layout);
         note.carry_out(&self.files, &layout)?;
         // The former locks are held until the new ones are.
         let renewed = DataDirectory::open(&self.files, layout, note.identity)?;
@@ -123,7 +131,7 @@ fn aside_path(half: &Path, number: u64) -> PathBuf {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Note {
+pub struct Note {
     /// The names that the former halves get.
     number: u64,
     /// Who the new halves belong to.
