@@ -16,9 +16,11 @@
 //!   never taken over: raft would go on to believe what it had acknowledged.
 //! - Nobody votes who has not caught up.
 //! - The leader removes everybody else first, and itself never: it hands over, and the next one does.
+//! - A member that is removed while it is there stays without a vote, and serves its clients, until it goes: as a removed
+//!   follower of ZooKeeper's does. Then it is let go.
 //!
-//! Order, for the sake of what may fail meanwhile: first those go that are of no use (unwanted or forgetful, and absent
-//! voters among them), then those come that are wanted, and voters that are alive and unwanted go last.
+//! Order, for the sake of what may fail meanwhile: first those go that are of no use (forgetful, or unwanted and away), then
+//! those come that are wanted, and voters that are there and shall not vote lose their vote last.
 
 use super::Registry;
 use crate::membership::Members;
@@ -114,14 +116,13 @@ pub fn next_step(survey: &Survey<'_>) -> Option<Step> {
 }
 
 impl Survey<'_> {
-    /// Somebody who does not help: a member that has lost its memory, an unwanted one that is away or does not vote. Never
-    /// the leader, which votes and is there.
+    /// Somebody who does not help: a member that has lost its memory, or an unwanted one that is away. Never the leader, who
+    /// is there.
     fn useless(&self) -> Option<Move> {
         let useless = self.members().filter(|server| {
             let is_absent = !self.is_present(*server);
             let has_forgotten = is_absent && self.contacts.contains_key(server);
-            let is_unwanted = !self.is_wanted(*server);
-            has_forgotten || (is_unwanted && (is_absent || !self.is_voter(*server)))
+            has_forgotten || (is_absent && !self.is_wanted(*server))
         });
         self.first_possible(useless)
     }
@@ -155,8 +156,7 @@ impl Survey<'_> {
     /// Removes the first of these, or takes its vote, if that leaves a quorum.
     fn first_possible(&self, mut servers: impl Iterator<Item = ServerId>) -> Option<Move> {
         let server = servers.find(|server| !self.is_voter(*server) || self.keeps_quorum(|voter| voter != *server))?;
-        let may_stay = self.is_wanted(server) && self.is_present(server);
-        Some(if may_stay {
+        Some(if self.is_present(server) {
             Move::Demote(server)
         } else {
             Move::Remove(server)

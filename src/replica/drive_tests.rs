@@ -158,6 +158,11 @@ impl World {
             Move::Remove(server) | Move::Demote(server) => {
                 assert_ne!(server, self.leader, "a leader does not touch its own vote");
                 let is_wiped = self.lives.contains_key(&server) && !self.is_present(server.0);
+                let removes = matches!(what, Move::Remove(_));
+                assert!(
+                    !removes || !self.is_present(server.0),
+                    "{what}, which is there: {self:?}"
+                );
                 let shall = self.wanted.servers.get(&server.member().unwrap());
                 let shall_stay = shall.is_some_and(|shall| shall.peer_type == PeerType::Participant);
                 assert!(is_wiped || !shall_stay, "{what}, and why? {self:?}");
@@ -179,15 +184,18 @@ impl World {
         voters.chain(learners).collect()
     }
 
+    /// What there shall be: everybody who is wanted, and whoever belongs to it no more, but is still there.
     fn wanted_parts(&self) -> BTreeMap<ServerId, Part> {
         let part = |peer_type| match peer_type {
             PeerType::Participant => Part::Voter,
             PeerType::Observer => Part::Learner,
         };
         let servers = self.wanted.servers.iter();
-        servers
-            .map(|(id, server)| (ServerId::from(*id), part(server.peer_type)))
-            .collect()
+        let wanted = servers.map(|(id, server)| (ServerId::from(*id), part(server.peer_type)));
+        let staying = self.parts().into_keys().filter(|server| self.is_present(server.0));
+        let mut parts: BTreeMap<ServerId, Part> = staying.map(|server| (server, Part::Learner)).collect();
+        parts.extend(wanted);
+        parts
     }
 }
 
@@ -313,7 +321,7 @@ fn the_order_of_steps_is_the_safe_one() {
                 "server 4 has caught up and votes from now on",
             ],
         ),
-        // A living one goes last.
+        // A living one loses its vote last, and stays until it goes.
         (
             &[
                 (Voter, Voter, Here),
@@ -324,7 +332,7 @@ fn the_order_of_steps_is_the_safe_one() {
             &[
                 "server 4 is added, without a vote until it has caught up",
                 "server 4 has caught up and votes from now on",
-                "server 3 is removed",
+                "server 3 votes no more",
             ],
         ),
         // One that has lost its memory comes back as a new one.
@@ -336,6 +344,16 @@ fn the_order_of_steps_is_the_safe_one() {
                 "server 3 has caught up and votes from now on",
             ],
         ),
+        // Who was removed and has gone is let go.
+        (
+            &[
+                (Voter, Voter, Here),
+                (Voter, Voter, Here),
+                (Learner, Out, Away),
+                (Learner, Out, Here),
+            ],
+            &["server 3 is removed"],
+        ),
         // The leader goes last of all.
         (
             &[
@@ -344,7 +362,7 @@ fn the_order_of_steps_is_the_safe_one() {
                 (Voter, Out, Here),
                 (Voter, Voter, Here),
             ],
-            &["server 3 is removed", "server 2 leads", "server 1 is removed"],
+            &["server 3 votes no more", "server 2 leads", "server 1 votes no more"],
         ),
         // The leader becomes an observer.
         (
@@ -364,9 +382,9 @@ fn the_order_of_steps_is_the_safe_one() {
                 "server 4 is added, without a vote until it has caught up",
                 "server 3 has caught up and votes from now on",
                 "server 4 has caught up and votes from now on",
-                "server 2 is removed",
+                "server 2 votes no more",
                 "server 3 leads",
-                "server 1 is removed",
+                "server 1 votes no more",
             ],
         ),
         // One voter of three is away: another one, alive, cannot go before the newcomer votes.

@@ -380,8 +380,11 @@ impl Replica {
         work.send.append(&mut self.letters);
         if self.raft.has_ready() {
             self.take_ready(&mut work)?;
-        } else if work.send.is_empty() && work.send_snapshots.is_empty() {
-            return Ok(None);
+        } else {
+            work.standing = self.note_standing();
+            if work.standing.is_none() && work.send.is_empty() && work.send_snapshots.is_empty() {
+                return Ok(None);
+            }
         }
         self.transfers.extend(work.send_snapshots.iter().map(|(to, _)| *to));
         work.make_snapshot = self.raft.store().is_snapshot_wanted();
@@ -500,6 +503,15 @@ impl Replica {
         Ok(())
     }
 
+    /// Whether a member that cannot stand for election has not heard of its leader for an election timeout. raft would
+    /// believe in that leader for ever: only who may stand is let to doubt it.
+    fn is_forsaken(&self) -> bool {
+        let raft = &self.raft.raft;
+        raft.state == StateRole::Follower
+            && !raft.promotable()
+            && raft.election_elapsed >= raft.randomized_election_timeout()
+    }
+
     fn note_standing(&mut self) -> Option<Standing> {
         let raft = &self.raft.raft;
         let standing = Standing {
@@ -509,7 +521,7 @@ impl Replica {
                 StateRole::Candidate | StateRole::PreCandidate => Role::Looking,
             },
             term: raft.term,
-            leader: (raft.leader_id != raft::INVALID_ID).then_some(ServerId(raft.leader_id)),
+            leader: (raft.leader_id != raft::INVALID_ID && !self.is_forsaken()).then_some(ServerId(raft.leader_id)),
         };
         if standing == self.standing {
             return None;

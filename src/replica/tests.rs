@@ -199,7 +199,13 @@ struct Ensemble {
 
 impl Ensemble {
     fn new(servers: &[u64]) -> Ensemble {
-        let (conf_state, registry) = members(servers);
+        Ensemble::with_observers(servers, 0)
+    }
+
+    /// The last so many servers do not vote.
+    fn with_observers(servers: &[u64], observers: usize) -> Ensemble {
+        let (mut conf_state, registry) = members(servers);
+        conf_state.learners = conf_state.voters.split_off(servers.len() - observers);
         let member = |server: &u64| {
             let recovered = Recovered {
                 conf_state: conf_state.clone(),
@@ -319,6 +325,29 @@ fn a_leader_without_a_quorum_steps_down() {
     ensemble.cut.insert(leader);
     ensemble.run(25);
     assert!(!ensemble.members[&leader].is_leader());
+}
+
+#[test]
+fn an_observer_that_hears_nothing_of_its_leader_knows_of_none() {
+    let mut ensemble = Ensemble::with_observers(&[1, 2, 3, 4], 1);
+    ensemble.run(40);
+    let leader = ServerId(ensemble.leader());
+    let seen = |ensemble: &Ensemble| ensemble.members[&4].standing();
+    assert_eq!(seen(&ensemble).leader, Some(leader));
+    ensemble.cut.insert(4);
+    ensemble.run(10);
+    assert_eq!(seen(&ensemble).leader, Some(leader), "a few ticks may be bad luck");
+    ensemble.run(40);
+    assert_eq!(seen(&ensemble).leader, None);
+    ensemble.submit(4, 0..3);
+    ensemble.cut.clear();
+    ensemble.run(10);
+    assert_eq!(seen(&ensemble).leader, Some(leader));
+    assert_eq!(
+        ensemble.applied[&4],
+        [0, 1, 2],
+        "what it was given meanwhile is done, once"
+    );
 }
 
 #[test]

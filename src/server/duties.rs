@@ -11,7 +11,20 @@ use crate::replica::{PeerMessage, TICK_MS};
 use crate::replica::{Step, Survey, next_step};
 use crate::state_machine::command::MembershipBody;
 use crate::state_machine::{Rules, ServerId};
+use raft::prelude::ConfState;
 use std::collections::BTreeMap;
+
+/// Whom to be linked with: the wanted members, and those of before that raft still has. A leader that is removed has to
+/// hand over first, and needs its links for that.
+fn to_be_linked(wanted: &Members, linked: &Members, conf_state: &ConfState) -> Members {
+    let by_raft = [&conf_state.voters, &conf_state.voters_outgoing, &conf_state.learners];
+    let is_member = |id: u64| by_raft.iter().any(|members| members.contains(&id));
+    let mut all = wanted.clone();
+    for (id, server) in linked.servers.iter().filter(|(id, _)| is_member(u64::from(id.get()))) {
+        all.servers.entry(*id).or_insert_with(|| server.clone());
+    }
+    all
+}
 
 /// Ticks between two looks at the members.
 const MEMBERS_TICKS: u64 = 4;
@@ -23,8 +36,10 @@ pub(super) struct Duties {
     tick: u64,
     /// What the configuration says; `None` for a lone server.
     configured: Option<Members>,
-    /// The version of the members that the links were last told.
-    linked_version: Option<u64>,
+    /// The members that the links were last told.
+    linked: Members,
+    /// Whether the log says that this server belongs to the ensemble no more.
+    told_of_leaving: bool,
     /// A peer's digest that ours was not compared with yet.
     told: Option<(ServerId, Zxid, u64)>,
 }
@@ -33,8 +48,10 @@ impl Duties {
     pub(super) fn new(configured: Option<Members>) -> Duties {
         Duties {
             tick: 0,
+            // The links begin with what the configuration says.
+            linked: configured.clone().unwrap_or_default(),
+            told_of_leaving: false,
             configured,
-            linked_version: None,
             told: None,
         }
     }
@@ -69,13 +86,31 @@ impl Driver {
         match wanted {
             None => self.write_members(),
             Some(wanted) => {
-                if self.duties.linked_version != Some(wanted.version) {
-                    self.duties.linked_version = Some(wanted.version);
-                    self.peers.set_members(&wanted);
+                let linked = to_be_linked(&wanted, &self.duties.linked, &self.replica.conf_state());
+                if linked.servers != self.duties.linked.servers {
+                    self.peers.set_members(&linked);
+                    self.duties.linked = linked;
                 }
+                self.tell_if_left(&wanted);
                 self.lead_members(&wanted);
             }
         }
+    }
+
+    /// Who was removed is told so in the log, once, and what to do.
+    fn tell_if_left(&mut self, wanted: &Members) {
+        let own = self.shared.settings.server;
+        let belongs = own.member().is_some_and(|own| wanted.servers.contains_key(&own));
+        if !belongs && !self.duties.told_of_leaving {
+            tracing::warn!(
+                "server {} belongs to the ensemble no more: reconfig has removed it (version {:x}). It goes on serving its \
+                 clients, without a vote, until it is stopped or loses touch; it cannot come back then. Stop it when its \
+                 clients have moved on, or add it again.",
+                own.0,
+                wanted.version
+            );
+        }
+        self.duties.told_of_leaving = !belongs;
     }
 
     /// Brings raft's members one step closer to the wanted ones.
@@ -168,5 +203,26 @@ impl Driver {
             drop(state);
             self.shared.set_ensemble(view);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_links_of_a_removed_member_stay_until_raft_has_let_it_go() {
+        let members = |text: &str| Members::parse(text).unwrap();
+        let before = members("server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\nversion=1");
+        let wanted = members("server.2=elsewhere:1:2\nserver.4=d:1:2\nversion=2");
+        let mut conf_state = ConfState {
+            voters: vec![1, 2],
+            ..ConfState::default()
+        };
+        let linked = to_be_linked(&wanted, &before, &conf_state);
+        let expected = "server.1=a:1:2\nserver.2=elsewhere:1:2\nserver.4=d:1:2\nversion=2";
+        assert_eq!(linked, members(expected));
+        conf_state.voters = vec![2, 4];
+        assert_eq!(to_be_linked(&wanted, &linked, &conf_state), wanted);
     }
 }

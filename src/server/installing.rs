@@ -107,7 +107,10 @@ impl Driver {
     pub(super) fn append(&mut self, append: Append, restore: Option<&SnapshotPoint>) {
         if self.replica.is_leader() {
             let sizes = append.entries.iter().map(|entry| entry.data.len());
-            sizes.for_each(|bytes| self.shared.statistics.proposed(bytes));
+            // A leader's first entry is empty, and nobody's proposal.
+            sizes
+                .filter(|bytes| *bytes > 0)
+                .for_each(|bytes| self.shared.statistics.proposed(bytes));
         }
         self.progress.appended = append.number;
         let Some(installing) = &mut self.progress.installing else {
