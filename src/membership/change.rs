@@ -15,6 +15,9 @@ pub enum ChangeError {
     /// It can be read, and must not be.
     #[error("refused: {0}")]
     Refused(String),
+    /// ZooKeeper would take a server of this number: who asks must have the right to it before it is refused.
+    #[error("a server's number is from 1 to 254, {0} is none: in session ids there is room for these alone")]
+    NoNumber(i64),
 }
 
 /// What the configuration of the leader allows.
@@ -67,11 +70,12 @@ impl Members {
             return refused("a server that joins has the form server.N=…");
         };
         let number = key.rsplit_once('.').map_or(*key, |(_, number)| number);
-        let id = parse_id(number)?;
+        let number = parse_number(number)?;
         let server = parse_server(value, allowed)?;
         if server.client.is_none() {
             return refused("a server that joins needs a client port");
         }
+        let id = ServerId::new(number).ok_or(ChangeError::NoNumber(number))?;
         let mut others = self.servers.iter().filter(|(other, _)| **other != id);
         if others.any(|(_, other)| share_an_address(&server, other)) {
             return refused("another server has this address");
@@ -101,7 +105,12 @@ impl Members {
         for (key, value) in entries {
             match key.strip_prefix("server.") {
                 // As in Java's properties, the last of two lines counts.
-                Some(number) => drop(next.servers.insert(parse_id(number)?, parse_server(value, allowed)?)),
+                Some(number) => {
+                    let number = parse_number(number)?;
+                    let server = parse_server(value, allowed)?;
+                    let id = ServerId::new(number).ok_or(ChangeError::NoNumber(number))?;
+                    next.servers.insert(id, server);
+                }
                 None if i64::from_str_radix(value, 16).is_err() => return malformed("the version is no number"),
                 None => {}
             }
@@ -150,12 +159,11 @@ fn entry(line: &str) -> Option<(&str, &str)> {
     Some((key, rest.strip_prefix(['=', ':']).unwrap_or(rest).trim_start()))
 }
 
-fn parse_id(number: &str) -> Result<ServerId, ChangeError> {
+fn parse_number(number: &str) -> Result<i64, ChangeError> {
     let Ok(number) = number.trim().parse() else {
         return malformed("the N of server.N is no number");
     };
-    // ZooKeeper takes any number here; in session ids there is room for these.
-    ServerId::new(number).ok_or_else(|| ChangeError::Refused("a server's number is from 1 to 254".to_owned()))
+    Ok(number)
 }
 
 fn parse_server(value: &str, allowed: Allowed) -> Result<Server, ChangeError> {

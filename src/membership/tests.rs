@@ -118,6 +118,7 @@ fn summary(result: Result<Members, ChangeError>) -> String {
         }
         Err(ChangeError::Malformed(_)) => "malformed".to_owned(),
         Err(ChangeError::Refused(_)) => "refused".to_owned(),
+        Err(ChangeError::NoNumber(number)) => format!("no number {number}"),
     }
 }
 
@@ -165,8 +166,8 @@ fn servers_join_and_leave_as_apache_has_it() {
         ("server.4=a:1:2;3,server.4=a:1:2:observer;3", "", "1 2 3 4o"),
         ("server.3=127.0.0.1:27813:27823:observer;127.0.0.1:27803", "", "1 2 3o"),
         // ZooKeeper takes these; our session ids have no room for them.
-        ("server.-4=1.2.3.4:1:2:observer;3", "", "refused"),
-        ("server.300=1.2.3.4:1:2:observer;3", "", "refused"),
+        ("server.-4=1.2.3.4:1:2:observer;3", "", "no number -4"),
+        ("server.300=1.2.3.4:1:2:observer;3", "", "no number 300"),
     ];
     for (joining, leaving, expected) in cases {
         let result = three().changed(Some(joining), Some(leaving), USUAL);

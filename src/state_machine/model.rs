@@ -230,11 +230,13 @@ impl Model {
             Some(members) => current.replaced(members, allowed),
             None => current.changed(request.joining.as_deref(), request.leaving.as_deref(), allowed),
         };
+        let allowed = self.allow(&self.nodes["/zookeeper/config"].acl, Permissions::WRITE, caller);
         let mut next = next.map_err(|error| match error {
             ChangeError::Malformed(_) => ErrorCode::MarshallingError,
             ChangeError::Refused(_) => ErrorCode::BadArguments,
+            ChangeError::NoNumber(_) => allowed.err().unwrap_or(ErrorCode::BadArguments),
         })?;
-        self.allow(&self.nodes["/zookeeper/config"].acl, Permissions::WRITE, caller)?;
+        allowed?;
         next.version = self.zxid.cast_unsigned().max(current.version + 1);
         let text = Bytes::from(next.to_string());
         self.set_members(next);

@@ -179,6 +179,7 @@ fn every_refusal_has_its_code_and_comes_in_zookeepers_order() {
     let bad = || encoded(request(None, Some("1,2"), None, 77));
     let refused = || encoded(request(None, Some("1,2"), None, 3));
     let good = || encoded(request(Some(THIRD), None, None, 3));
+    let no_number = || encoded(request(Some("server.999=c:2888:3888:observer;2181"), None, None, 3));
     let cases = [
         (bad(), true, &[][..], ErrorCode::ReconfigInProgress),
         (bad(), false, &[], ErrorCode::BadVersion),
@@ -192,6 +193,8 @@ fn every_refusal_has_its_code_and_comes_in_zookeepers_order() {
         (good(), false, &[1], ErrorCode::NewConfigNoQuorum),
         (good(), false, &[1, 9], ErrorCode::NewConfigNoQuorum),
         (good(), false, &[1, 3], ErrorCode::NoAuth),
+        // ZooKeeper takes any number, and so asks for the right before anybody could say that this is none for us.
+        (no_number(), false, &[], ErrorCode::NoAuth),
         (Bytes::from_static(&[0, 0]), false, &[], ErrorCode::MarshallingError),
     ];
     for (body, under_way, in_contact, expected) in cases {
@@ -200,6 +203,8 @@ fn every_refusal_has_its_code_and_comes_in_zookeepers_order() {
         assert!(bench.changes.is_empty());
     }
     bench.rules = bench.rules.with(Rules::SKIP_ACL, true);
+    let result = bench.reconfig_of_leader(no_number(), false, &[1, 2]);
+    assert_eq!(result, Err(ErrorCode::BadArguments));
     assert!(bench.reconfig_of_leader(good(), false, &[1, 2]).is_ok());
 }
 

@@ -45,13 +45,24 @@ pub(super) fn apply(
     if expected != -1 && expected.cast_unsigned() != current.version {
         return Err(ErrorCode::BadVersion);
     }
-    let mut next = wanted(current, request, rules)?;
+    let may_write = || {
+        let node = state.tree.node(existing(state, path::CONFIG)?);
+        context.authorise(acl_of(state, node), Permissions::WRITE)
+    };
+    let mut next = match wanted(current, request, rules) {
+        Ok(next) => next,
+        Err(ChangeError::Malformed(_)) => return Err(ErrorCode::MarshallingError),
+        Err(ChangeError::Refused(_)) => return Err(ErrorCode::BadArguments),
+        Err(ChangeError::NoNumber(_)) => {
+            may_write()?;
+            return Err(ErrorCode::BadArguments);
+        }
+    };
     let has_quorum = |knowledge: &LeaderKnowledge| next.have_majority(|server| knowledge.is_in_contact(server));
     if !knowledge.is_none_or(has_quorum) {
         return Err(ErrorCode::NewConfigNoQuorum);
     }
-    let node = state.tree.node(existing(state, path::CONFIG)?);
-    context.authorise(acl_of(state, node), Permissions::WRITE)?;
+    may_write()?;
 
     next.version = current.next_version(context.zxid.0.cast_unsigned());
     let stat = write(state, context.zxid, context.stamp, next, changes)?;
@@ -59,19 +70,15 @@ pub(super) fn apply(
     Ok((text.unwrap_or_default(), stat))
 }
 
-fn wanted(current: &Members, request: &ReconfigRequest, rules: Rules) -> Result<Members, ErrorCode> {
+fn wanted(current: &Members, request: &ReconfigRequest, rules: Rules) -> Result<Members, ChangeError> {
     let allowed = Allowed {
         several_addresses: rules.has(Rules::MULTI_ADDRESS),
         lone_server_stands_alone: rules.has(Rules::STANDALONE_ENABLED),
     };
-    let next = match &request.members {
+    match &request.members {
         Some(members) => current.replaced(members, allowed),
         None => current.changed(request.joining.as_deref(), request.leaving.as_deref(), allowed),
-    };
-    next.map_err(|error| match error {
-        ChangeError::Malformed(_) => ErrorCode::MarshallingError,
-        ChangeError::Refused(_) => ErrorCode::BadArguments,
-    })
+    }
 }
 
 /// setMembership, the leader's own: the first membership of an ensemble, or one that its configuration put in the place of
