@@ -57,7 +57,6 @@ const EXPIRY_PATIENCE: Duration = Duration::from_secs(90);
 const SHOWN: usize = 25;
 
 #[test]
-#[ignore = "until the server forms ensembles; FAULTS_TARGET=apache runs it on Apache's"]
 fn an_ensemble_keeps_its_promises_under_faults() {
     let seed = from_environment("FAULTS_SEED", u64::from(std::process::id()));
     let count = from_environment("FAULTS", 50);
