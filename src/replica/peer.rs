@@ -22,7 +22,7 @@ use crate::proto::{SessionId, Zxid};
 use crate::state_machine::{Command, ServerId};
 use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
-use raft::prelude::Message;
+use raft::prelude::{Message, MessageType};
 
 const RAFT: u8 = 1;
 const FORWARD: u8 = 2;
@@ -116,6 +116,11 @@ pub enum PeerMessage {
 }
 
 impl PeerMessage {
+    /// Whether it installs a snapshot.
+    pub fn is_snapshot(&self) -> bool {
+        matches!(self, PeerMessage::Raft { message, .. } if message.get_msg_type() == MessageType::MsgSnapshot)
+    }
+
     /// Its bytes.
     pub fn to_bytes(&self) -> Bytes {
         let mut out = BytesMut::new();
@@ -247,7 +252,7 @@ mod tests {
     use super::*;
     use crate::proto::{Identity, OpCode, Xid};
     use crate::state_machine::Origin;
-    use raft::prelude::{Entry, MessageType};
+    use raft::prelude::Entry;
 
     #[test]
     fn messages_survive_the_link() {

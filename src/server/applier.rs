@@ -130,11 +130,9 @@ impl Applier {
         Ok(())
     }
 
-    /// Replaces the state by a snapshot's. What lies between the two nobody here has seen: watches may have missed it, and
-    /// what became of pending writes cannot be told. So all clients are sent away; they come back and ask.
-    pub(super) fn install(&mut self, state: State, point: SnapshotPoint) {
-        self.shared.set_out_of_service();
-        self.own_from = self.shared.next_connection();
+    /// Replaces the state by a snapshot's. Connections from `own_from` on belong to it; the others were sent away.
+    pub(super) fn install(&mut self, state: State, point: SnapshotPoint, own_from: ConnectionId) {
+        self.own_from = own_from;
         self.own = 0;
         self.sessions.clear();
         let opened = state.sessions().map(|session| SessionNews::Opened {

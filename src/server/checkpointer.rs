@@ -15,8 +15,6 @@ use super::shared::{DriverInput, Shared};
 use super::snapshot::{NewTree, SnapshotView};
 use super::store::StoreInput;
 use super::{ApplierInput, Failure};
-use crate::replica::SnapshotPoint;
-use crate::state_machine::State;
 use crate::storage::log::LogPoint;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +84,15 @@ impl Checkpointer {
             match input {
                 ApplierInput::Entries { entries, members } => self.applier.apply(&entries, members)?,
                 ApplierInput::Barriers(barriers) => self.applier.barriers(barriers),
-                ApplierInput::Install { state, tree, point } => self.install(*state, tree, *point),
+                ApplierInput::Install {
+                    state,
+                    tree,
+                    point,
+                    own_from,
+                } => {
+                    self.applier.install(*state, *point, own_from);
+                    self.installed(tree);
+                }
                 ApplierInput::View(made) => {
                     self.checkpoint(true);
                     self.store
@@ -107,14 +113,11 @@ impl Checkpointer {
         Ok(stop)
     }
 
-    /// The state of a snapshot takes the place of ours, in memory and on disk.
-    fn install(&mut self, state: State, tree: NewTree, point: SnapshotPoint) {
-        let applied = LogPoint {
-            index: point.members.index,
-            term: point.term,
-        };
-        self.applier.install(state, point);
-        self.checkpointed = applied.index;
+    /// The state of a snapshot has taken the place of ours in memory; on disk it follows.
+    fn installed(&mut self, tree: NewTree) {
+        let (index, term) = self.applier.position();
+        let applied = LogPoint { index, term };
+        self.checkpointed = index;
         self.store.push(match tree {
             NewTree::Founding => StoreInput::Found {
                 checkpoint: self.shared.state.write().take_dirty(),

@@ -13,6 +13,7 @@
 use super::duties::Duties;
 use super::inbox::Inbox;
 use super::installing::{Installing, Making};
+use super::pending::Closing;
 use super::recorded::OfDriver;
 use super::shared::{AppliedTo, DriverInput, SERVING, SessionNews, Shared};
 use super::snapshot::{Arrived, SnapshotView};
@@ -21,7 +22,7 @@ use crate::membership::Members;
 use crate::proto::OpCode;
 use crate::proto::jute::Encode;
 use crate::replica::{PeerMessage, Replica, Standing, TICK_MS};
-use crate::state_machine::{Rules, ServerId};
+use crate::state_machine::{ConnectionId, Rules, ServerId};
 use crate::storage::directory::DirectoryError;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -89,6 +90,8 @@ pub(super) struct Driver {
     /// A snapshot's state that waits for raft to say that it is wanted.
     pub(super) arrived: Option<Arrived>,
     pub(super) making: Making,
+    /// Commands of connections before this one are not submitted.
+    pub(super) own_from: ConnectionId,
     pub(super) duties: Duties,
 }
 
@@ -145,6 +148,7 @@ impl Driver {
             progress,
             arrived: None,
             making: Making::Nothing,
+            own_from: ConnectionId(0),
             duties: Duties::new(membership),
         }
     }
@@ -177,7 +181,8 @@ impl Driver {
 
     fn take_in(&mut self, input: DriverInput) -> Result<(), Failure> {
         match input {
-            DriverInput::Commands(commands) => {
+            DriverInput::Commands(mut commands) => {
+                commands.retain(|command| self.is_own(command.origin.connection));
                 self.progress.recorded.proposed(commands.len());
                 self.replica.submit(commands);
             }
@@ -201,7 +206,10 @@ impl Driver {
                     if let PeerMessage::Digest { zxid, digest } = message {
                         self.duties.digest_told(from.server, zxid, digest);
                     }
-                    self.replica.step(from, message)?;
+                    // A snapshot's message comes with its snapshot, or is not meant.
+                    if !message.is_snapshot() {
+                        self.replica.step(from, message)?;
+                    }
                 }
             }
             DriverInput::Linked(peer) => self.replica.linked(peer),
@@ -215,6 +223,16 @@ impl Driver {
             DriverInput::Stop => self.progress.stopping = true,
         }
         Ok(())
+    }
+
+    /// Connections that were there before a snapshot took the place of the state have ended, or end now: what they still ask
+    /// for is not submitted.
+    fn is_own(&self, connection: ConnectionId) -> bool {
+        let is_own = connection >= self.own_from;
+        if !is_own && let Some(connection) = self.shared.connection(connection) {
+            connection.close(Closing::NotServing);
+        }
+        is_own
     }
 
     pub(super) fn applied(&mut self, applied: AppliedTo) {

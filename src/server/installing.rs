@@ -9,7 +9,7 @@
 //! its log, which the next start understands. So what is for the log waits meanwhile, and so does the report to raft.
 
 use super::driver::Driver;
-use super::shared::AppliedTo;
+use super::shared::{AppliedTo, SERVING};
 use super::snapshot::{Arrived, NewTree, SnapshotArrived, SnapshotView};
 use super::store::decode_members;
 use super::{ApplierInput, Failure, LogInput};
@@ -79,7 +79,9 @@ impl Driver {
         }
     }
 
-    /// The log begins anew behind a snapshot, whose state takes the place of ours.
+    /// The log begins anew behind a snapshot, whose state takes the place of ours. What lies between the two nobody here has
+    /// seen: watches may have missed it, and what became of pending writes cannot be told. So all clients are sent away;
+    /// they come back and ask.
     pub(super) fn restore(&mut self, point: SnapshotPoint) -> Result<(), Failure> {
         let arrived = self.arrived.take().ok_or(Failure::NoSnapshot)?;
         tracing::info!(index = point.members.index, "a snapshot takes the place of the state");
@@ -88,8 +90,11 @@ impl Driver {
             answer: arrived.answer,
             ..Installing::default()
         });
+        self.own_from = self.shared.next_connection();
+        self.shared.set_out_of_service();
         self.replica.sessions_replaced();
         self.applier.push(ApplierInput::Install {
+            own_from: self.own_from,
             state: Box::new(arrived.state),
             tree: arrived.tree,
             point: Box::new(point),
@@ -143,6 +148,7 @@ impl Driver {
             // Its sender may have given up.
             let _ = answer.send(true);
         }
+        self.replica.barrier(SERVING);
         if installing.founds {
             self.peers.founded()?;
             self.replica.stand()?;

@@ -67,7 +67,7 @@ pub use statistics::{Latency, ProposalSizes, Statistics};
 use crate::net::peers::Links;
 use crate::proto::Zxid;
 use crate::replica::{self, MembersAt, PassedBarriers, ReplicaError, Role, SnapshotPoint};
-use crate::state_machine::{Rules, State};
+use crate::state_machine::{ConnectionId, Rules, State};
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
 use crate::storage::log::{LogError, LogPoint};
 use crate::storage::reconcile::GapBetweenTreeAndLog;
@@ -206,6 +206,8 @@ enum ApplierInput {
         state: Box<State>,
         tree: NewTree,
         point: Box<SnapshotPoint>,
+        /// Connections from this one on belong to it.
+        own_from: ConnectionId,
     },
     /// Bring the tree on disk up to now, and give a view of it.
     View(Box<dyn FnOnce(Option<SnapshotView>) + Send>),
