@@ -14,10 +14,10 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// Time between two looks. What can be written meanwhile must fit into `Thresholds::short_bytes`.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// While growth is refused, so many looks pass between two reminders.
-const REMINDER_LOOKS: u32 = 60;
+const REMINDER_LOOKS: u32 = 240;
 
 /// What is known of the room on the disks.
 #[derive(Debug)]

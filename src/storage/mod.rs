@@ -26,3 +26,4 @@ pub mod reconcile;
 mod sealed;
 pub mod space;
 pub mod tree;
+mod trouble;

@@ -87,9 +87,18 @@ fn term_at(recovered: &Recovered, index: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::path::Path;
+
     use raft::eraftpb::Entry;
 
     use super::*;
+    use crate::storage::directory::Layout;
+    use crate::storage::file::memory::{Chance, Faults, MemoryFiles};
+    use crate::storage::file::{FileSystem, write_all_at};
+    use crate::storage::generations::Generations;
+    use crate::storage::log::{Durability, LogOptions, Preparation};
+    use crate::storage::sealed::{seal, unseal};
 
     /// A log of entries 11 to 14, of terms 2, 2, 3, 3.
     fn log(commit: u64) -> Recovered {
@@ -162,5 +171,225 @@ mod tests {
                 must_reset: false
             }
         );
+    }
+
+    const OLD: LogPoint = LogPoint { index: 12, term: 2 };
+    const SNAPSHOT: LogPoint = LogPoint { index: 20, term: 4 };
+
+    fn layout() -> Layout {
+        Layout {
+            data_directory: "/data".into(),
+            log_directory: "/log".into(),
+        }
+    }
+
+    fn open_log(disk: &MemoryFiles, salt: u64) -> (SegmentLog, Recovered) {
+        let options = LogOptions {
+            segment_bytes: 32 << 10,
+            first_segment_bytes: 16 << 10,
+            max_spares: 2,
+            preparation: Preparation::Inline,
+            salts: Box::new(move || salt),
+        };
+        SegmentLog::open(disk.shared(), &layout().log(), options).expect("the log opens")
+    }
+
+    fn entries(range: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {
+        let entry = |index| Entry {
+            index,
+            term,
+            data: vec![7; 3000].into(),
+            ..Entry::default()
+        };
+        range.map(entry).collect()
+    }
+
+    fn hard_state(commit: u64) -> HardState {
+        HardState {
+            term: 4,
+            vote: 1,
+            commit,
+            ..HardState::default()
+        }
+    }
+
+    /// What stands for a tree here: the point that it leads to, durable.
+    fn write_tree(disk: &MemoryFiles, directory: &Path, point: LogPoint) -> io::Result<()> {
+        disk.create_directories(directory)?;
+        let file = disk.open_or_create(&directory.join("meta"))?;
+        let text = seal(&format!("{} {}\n", point.index, point.term));
+        write_all_at(file.as_ref(), 0, text.as_bytes())?;
+        file.sync_data()?;
+        disk.sync_directory(directory)
+    }
+
+    /// A start, as far as the storage goes: which tree, what the log has, both brought together.
+    fn start(disk: &MemoryFiles, salt: u64) -> (LogPoint, Reconciled, Result<SegmentLog, LogError>) {
+        let generations = Generations::open(&disk.shared(), &layout()).expect("a tree is in use");
+        let bytes = disk
+            .contents(&generations.current().join("meta"))
+            .expect("the tree is complete");
+        let text = String::from_utf8(bytes).expect("text");
+        let body = unseal(&text).expect("the tree is whole");
+        let (index, term) = body.trim_end().split_once(' ').expect("two numbers");
+        let applied = LogPoint {
+            index: index.parse().expect("index"),
+            term: term.parse().expect("term"),
+        };
+        let (mut log, recovered) = open_log(disk, salt);
+        let reconciled = reconcile(applied, recovered).expect("Durable: tree and log meet");
+        let settled = reconciled.settle(&mut log, &ConfState::default());
+        (applied, reconciled, settled.map(|()| log))
+    }
+
+    /// A member with entries 11 to 14 in its log, of which its tree has 12.
+    fn member() -> MemoryFiles {
+        let disk = MemoryFiles::new();
+        disk.create_directories(&layout().own_data()).expect("create");
+        write_tree(&disk, &layout().tree(), OLD).expect("written");
+        disk.sync_directory(&layout().own_data()).expect("sync");
+        let (mut log, _) = open_log(&disk, 1);
+        log.append(&entries(1..=14, 2), Some(&hard_state(13)), Durability::Now)
+            .expect("append");
+        disk
+    }
+
+    /// A snapshot is installed, and the log goes on behind it. How far that came.
+    fn install(disk: &MemoryFiles, dies_in: u64) -> u32 {
+        let generations = Generations::open(&disk.shared(), &layout()).expect("opens");
+        let (mut log, _) = open_log(disk, 2);
+        disk.set_faults(Faults {
+            dies_in: Some(dies_in),
+            ..Faults::default()
+        });
+        let new = generations.reserve();
+        if write_tree(disk, &new, SNAPSHOT).is_err() {
+            return 0;
+        }
+        let Ok(former) = generations.switch(&new) else { return 0 };
+        // The driver may do these in any order.
+        generations.remove(&former);
+        if log.reset(SNAPSHOT, &ConfState::default(), None).is_err() {
+            return 1;
+        }
+        let after = entries(21..=30, 4);
+        for (entry, done) in after.iter().zip(21..) {
+            let appended = log.append(std::slice::from_ref(entry), Some(&hard_state(done)), Durability::Now);
+            if appended.is_err() {
+                return 2;
+            }
+        }
+        3
+    }
+
+    fn check(applied: LogPoint, found: &Reconciled, came_to: u32) {
+        let recovered = &found.recovered;
+        let last = recovered
+            .entries
+            .last()
+            .map_or(recovered.base.index, |entry| entry.index);
+        let commit = recovered.hard_state.commit;
+        assert!(commit >= applied.index && commit <= last, "raft starts");
+        assert!(recovered.base.index <= applied.index && recovered.hard_state.term == 4);
+        assert_eq!(recovered.hard_state.vote, 1, "a vote is not forgotten");
+        assert!(
+            recovered
+                .entries
+                .iter()
+                .zip(recovered.base.index + 1..)
+                .all(|(entry, index)| entry.index == index)
+        );
+        if applied == OLD {
+            assert_eq!(
+                (came_to, last),
+                (0, 14),
+                "Durable: what was acknowledged before is there"
+            );
+        } else {
+            assert_eq!(applied, SNAPSHOT);
+            assert!(
+                came_to < 3 || last == 30,
+                "Durable: what was acknowledged after is there"
+            );
+        }
+    }
+
+    #[test]
+    fn an_installation_that_is_interrupted_anywhere_is_finished_or_not_begun() {
+        let mut outcomes = std::collections::BTreeSet::new();
+        for step in 0.. {
+            let mut came_to = 0;
+            for seed in 0..12 {
+                let disk = member();
+                came_to = install(&disk, step);
+                let mut chance = Chance(seed);
+                let left = if seed == 0 {
+                    disk.kill()
+                } else {
+                    disk.crash(&mut chance)
+                };
+                // The next start may die as well, at every step of its own.
+                for second in 0.. {
+                    let again = left.kill();
+                    again.set_faults(Faults {
+                        dies_in: (seed % 4 == 1).then_some(second),
+                        ..Faults::default()
+                    });
+                    let died = if seed % 4 == 1 { starts_and_dies(&again) } else { false };
+                    let at_last = if died { again.crash(&mut chance) } else { left.kill() };
+                    let (applied, found, log) = start(&at_last, 4);
+                    check(applied, &found, came_to);
+                    outcomes.insert((came_to, applied.index, found.must_reset));
+                    // It goes on, and that is kept.
+                    let mut log = log.expect("settled");
+                    let next = log.last_index() + 1;
+                    log.append(&entries(next..=next, 5), None, Durability::Now)
+                        .expect("goes on");
+                    let (_, recovered) = open_log(&at_last.crash(&mut chance), 5);
+                    assert_eq!(recovered.last().index, next);
+                    if !died {
+                        break;
+                    }
+                }
+            }
+            if came_to == 3 {
+                assert!(step > 20, "the deaths were injected");
+                break;
+            }
+        }
+        // Each kind of what can be found was found: nothing done, the tree alone switched, the log reset.
+        let expected = [
+            (0, 12, false),
+            (0, 20, true),
+            (1, 20, true),
+            (1, 20, false),
+            (2, 20, false),
+            (3, 20, false),
+        ];
+        for outcome in expected {
+            assert!(outcomes.contains(&outcome), "{outcome:?} of {outcomes:?}");
+        }
+    }
+
+    /// Whether a start, which may settle what it finds, died on its way.
+    fn starts_and_dies(disk: &MemoryFiles) -> bool {
+        let Ok(generations) = Generations::open(&disk.shared(), &layout()) else {
+            return true;
+        };
+        drop(generations);
+        let options = LogOptions {
+            segment_bytes: 32 << 10,
+            first_segment_bytes: 16 << 10,
+            max_spares: 2,
+            preparation: Preparation::Inline,
+            salts: Box::new(|| 3),
+        };
+        let Ok((mut log, recovered)) = SegmentLog::open(disk.shared(), &layout().log(), options) else {
+            return true;
+        };
+        let bytes = disk.contents(&layout().own_data().join("tree-2/meta"));
+        let applied = if bytes.is_some() { SNAPSHOT } else { OLD };
+        let reconciled = reconcile(applied, recovered).expect("Durable: tree and log meet");
+        reconciled.settle(&mut log, &ConfState::default()).is_err()
     }
 }

@@ -215,7 +215,7 @@ impl SpaceWatch {
     }
 
     /// Looks at all, keeps or gives up the reserves, and decides. Once before the stores are opened, so that a start upon a
-    /// full disk has the reserve; then every second. May wait as long as a disk makes it wait. `None`: nothing is watched.
+    /// full disk has the reserve; then every now and then. May wait as long as a disk makes it wait. `None`: nothing is watched.
     pub fn look(&mut self) -> io::Result<Option<Look>> {
         let mut worst: Option<Look> = None;
         for watched in &mut self.watched {

@@ -4,12 +4,13 @@ use std::io;
 use std::path::PathBuf;
 
 use super::identity::{FORMAT_VERSION, Identity};
+use crate::storage::trouble::advice;
 
 /// Why a server may not be started upon these directories.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}. {}", path.display(), advice(source))]
     Io {
         /// What was being done.
         action: &'static str,

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::storage::trouble::advice;
+
 /// A payload whose checksum is right but whose contents make no sense here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedRecord {
@@ -49,11 +51,21 @@ const ADVICE: &str = "Nothing was changed. If other members of the ensemble are 
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The operating system refused.
-    #[error("raft log: cannot {action} {}: {source}", path.display())]
+    #[error("raft log: cannot {action} {}: {source}. {}", path.display(), advice(source))]
     Io {
         /// What was being done.
         action: &'static str,
         /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Writing or fsync failed: what was staged since the last success may or may not be stored.
+    #[error("raft log: cannot {action} {}: {source}. The server stops at once and does not try again: an fsync that is repeated after a failure can succeed without having stored anything. Nothing that was acknowledged is lost by this. {}", path.display(), advice(source))]
+    NotStored {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,

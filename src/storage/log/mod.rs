@@ -405,7 +405,7 @@ impl SegmentLog {
             active.synced as u32,
         );
         let bytes = &self.group[from..];
-        write_all_at(active.prepared.file.as_ref(), active.position, bytes).map_err(|source| LogError::Io {
+        write_all_at(active.prepared.file.as_ref(), active.position, bytes).map_err(|source| LogError::NotStored {
             action: "write",
             path: active.prepared.path.clone(),
             source,
@@ -502,7 +502,7 @@ impl SegmentLog {
             self.request_segment();
         }
         let waited = self.preparer.wait();
-        waited.map(Some).map_err(|source| LogError::Io {
+        waited.map(Some).map_err(|source| LogError::NotStored {
             action: "prepare a segment in",
             path: self.directory.clone(),
             source,
@@ -516,7 +516,7 @@ impl SegmentLog {
         }
         self.statistics.syncs += 1;
         let synced = active.prepared.file.sync_data();
-        synced.map_err(|source| LogError::Io {
+        synced.map_err(|source| LogError::NotStored {
             action: "sync",
             path: active.prepared.path.clone(),
             source,

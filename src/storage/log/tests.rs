@@ -265,7 +265,7 @@ fn a_failed_sync_poisons_the_log_for_ever() {
     });
     assert!(matches!(
         log.append(&entries(2..=2, 1, 10), None, Durability::Now),
-        Err(LogError::Io { .. })
+        Err(LogError::NotStored { .. })
     ));
     for _ in 0..2 {
         assert!(matches!(log.flush(Durability::Now), Err(LogError::Poisoned { .. })));
@@ -295,7 +295,7 @@ fn a_full_disk_is_an_error_and_the_stored_part_is_read_back() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, LogError::Io { .. }), "{error}");
+    assert!(matches!(error, LogError::NotStored { .. }), "{error}");
     assert!(stored > 10);
     let (_, recovered) = open(&disk.crash(&mut Chance(4)));
     assert!(recovered.last().index >= stored);

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::records::MalformedRecord;
+use crate::storage::trouble::advice_of_store;
 
 /// Why the tree's keyspace cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +63,7 @@ pub enum TreeError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// Reading or writing failed while running.
-    #[error("the tree's store in {}: {action} failed: {source}", directory.display())]
+    #[error("the tree's store in {}: {action} failed: {source}. The server stops: what this store has is uncertain until it is opened again. Nothing is lost, the raft log has what follows its last durable point. {}", directory.display(), advice_of_store(source))]
     Store {
         /// The keyspace's directory.
         directory: PathBuf,
