@@ -90,6 +90,7 @@ const PURE: &[&str] = &[
     "server/sasl.rs",
     "server/digest_md5.rs",
     "server/applier.rs",
+    "server/stall.rs",
 ];
 
 /// What a pure room may not name.

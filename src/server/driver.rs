@@ -17,6 +17,7 @@ use super::pending::Closing;
 use super::recorded::OfDriver;
 use super::shared::{AppliedTo, DriverInput, SERVING, SessionNews, Shared};
 use super::snapshot::{Arrived, SnapshotView};
+use super::stall::Stall;
 use super::{ApplierInput, Failure, LogInput};
 use crate::membership::Members;
 use crate::proto::OpCode;
@@ -109,6 +110,7 @@ pub(super) struct Progress {
     /// Since when there is no leader: monotonic, µs.
     pub(super) leaderless_since_us: Option<u64>,
     pub(super) installing: Option<Installing>,
+    pub(super) stall: Stall,
     pub(super) recorded: OfDriver,
 }
 
@@ -134,6 +136,7 @@ impl Driver {
             applied: 0,
             leaderless_since_us: Some(now_us),
             installing: None,
+            stall: Stall::default(),
             recorded: OfDriver::new(),
         };
         progress.recorded.looking();
@@ -265,6 +268,7 @@ impl Driver {
         self.replica.touch(&touched);
         self.replica.tick();
         self.lose_patience(now_us);
+        self.look_at_log(now_us);
         let is_short = self.shared.statistics.room.is_short();
         let rules = self.replica.rules().without(Rules::NO_GROWTH);
         self.replica.set_rules(rules.with(Rules::NO_GROWTH, is_short));
@@ -273,6 +277,23 @@ impl Driver {
             self.remove_containers();
         }
         self.do_duties()
+    }
+
+    /// A leader whose disk stands still gives leadership away.
+    fn look_at_log(&mut self, now_us: u64) {
+        let (appended, persisted) = (self.progress.appended, self.progress.persisted);
+        // What waits for the installation of a snapshot waits for the tree.
+        if self.progress.installing.is_some() || !self.progress.stall.begins(now_us, appended, persisted) {
+            return;
+        }
+        tracing::warn!(
+            waiting = appended - persisted,
+            "the disk of the log stands still: nothing becomes durable here, and clients of this server wait. What else \
+             uses that disk (dataLogDir)? A leader hands over to another server"
+        );
+        if self.replica.is_leader() {
+            self.hand_over();
+        }
     }
 
     /// Without a leader for too long, clients are better served elsewhere, as ZooKeeper does.

@@ -45,6 +45,7 @@ pub mod settings;
 pub mod shared;
 mod snapshot;
 pub mod space;
+mod stall;
 pub mod statistics;
 mod store;
 mod tally;
