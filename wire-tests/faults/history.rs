@@ -4,6 +4,7 @@
 //! sent and when its reply was read. Versions of a register number its writes, so that the order need not be searched
 //! for, and each check is one pass. Real-time order is checked by the clock, never by zxids.
 
+use super::checker::{self, What};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Nanoseconds since the run began.
@@ -65,6 +66,15 @@ pub(crate) struct Disconnect {
     pub(crate) reason: &'static str,
 }
 
+/// A handshake that was left alone without an answer. The member may take it up when it comes to, and with it the
+/// session, from wherever that is by then; as ZooKeeper's would.
+#[derive(Clone, Debug)]
+pub(crate) struct Abandoned {
+    pub(crate) worker: usize,
+    pub(crate) member: usize,
+    pub(crate) at: Moment,
+}
+
 /// All that one client, or after [`History::merge`] all of them, have seen.
 #[derive(Debug, Default)]
 pub(crate) struct History {
@@ -72,8 +82,11 @@ pub(crate) struct History {
     pub(crate) reads: Vec<Read>,
     pub(crate) appends: Vec<Append>,
     pub(crate) disconnects: Vec<Disconnect>,
+    pub(crate) abandoned: Vec<Abandoned>,
     /// Ephemerals of sessions that live at the end, with their owner.
     pub(crate) held: BTreeMap<String, i64>,
+    /// Everything again, for the simulator's checker.
+    pub(crate) trace: Vec<checker::Event>,
     /// What a client noticed itself.
     pub(crate) violations: Vec<String>,
     pub(crate) answered: u64,
@@ -100,12 +113,36 @@ impl History {
         self.reads.extend(other.reads);
         self.appends.extend(other.appends);
         self.disconnects.extend(other.disconnects);
+        self.abandoned.extend(other.abandoned);
         self.held.extend(other.held);
+        self.trace.extend(other.trace);
         self.violations.extend(other.violations);
         self.answered += other.answered;
         self.events += other.events;
         self.moves += other.moves;
         self.sessions += other.sessions;
+    }
+
+    /// What the simulator's checker says. It takes a zxid for a command's place in the log and for the state that a
+    /// reply shows, which they are on our server alone.
+    pub(crate) fn check_trace(&mut self) -> Vec<String> {
+        // At the same microsecond, what may have been first comes first: then nothing is expected that need not be.
+        self.trace.sort_by_key(|event| {
+            let rank = match event.what {
+                What::Opened { .. } => 0,
+                What::Called { .. } => 1,
+                What::Replied { .. } | What::Fired { .. } => 2,
+                _ => 3,
+            };
+            (event.at_us, rank)
+        });
+        match checker::check(&self.trace, checker::Expectations::default()) {
+            Ok(summary) => {
+                eprintln!("the simulator's checker: {summary:?}");
+                Vec::new()
+            }
+            Err(violations) => violations.iter().map(ToString::to_string).collect(),
+        }
     }
 
     /// Every broken promise, by its name.

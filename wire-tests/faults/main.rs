@@ -24,6 +24,12 @@
 
 #[allow(
     dead_code,
+    reason = "the simulator's checker, which knows more than is asked for here"
+)]
+#[path = "../../src/testing/checker/mod.rs"]
+mod checker;
+#[allow(
+    dead_code,
     reason = "the client is shared with the differential test, which uses more of it"
 )]
 #[path = "../differential/client.rs"]
@@ -96,7 +102,7 @@ fn run(seed: u64, count: u64, flavour: Flavour, kinds: &[(u64, Fault)], director
     }
     let stage = Stage::new(ensemble.clients().to_vec());
     let started = Instant::now();
-    let (history, outcome) = std::thread::scope(|scope| {
+    let (mut history, outcome) = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS)
             .map(|number| {
                 let worker = Worker::new(number, seed, &stage);
@@ -124,7 +130,10 @@ fn run(seed: u64, count: u64, flavour: Flavour, kinds: &[(u64, Fault)], director
         Err(reason) => vec![format!("the last look: {reason}{}", ensemble.logs())],
     };
     match flavour {
-        Flavour::Ours => broken.extend(nemesis::unexplained(&history.disconnects, &spans)),
+        Flavour::Ours => {
+            broken.extend(nemesis::unexplained(&history, &spans));
+            broken.extend(history.check_trace());
+        }
         // Its sync asks no quorum: a leader that was frozen, and does not know of its successor yet, answers it.
         Flavour::Apache => broken.retain(|broken| !broken.contains(history::BEHIND_SYNC)),
     }

@@ -1,7 +1,7 @@
 //! Who torments the ensemble: one fault at a time, the next only when all members serve again.
 
 use super::ensemble::{Ensemble, Flavour};
-use super::history::{Disconnect, Moment};
+use super::history::{Abandoned, Disconnect, History, Moment};
 use super::proxy::Cut;
 use super::random::Random;
 use super::stage::Stage;
@@ -90,15 +90,24 @@ pub(crate) struct Span {
 }
 
 /// Connections that were lost although their member was left alone and the ensemble had a quorum.
-pub(crate) fn unexplained(disconnects: &[Disconnect], spans: &[Span]) -> Vec<String> {
+pub(crate) fn unexplained(history: &History, spans: &[Span]) -> Vec<String> {
     let in_vain = |disconnect: &&Disconnect| {
         let span = spans
             .iter()
             .find(|span| (span.began..span.ended).contains(&disconnect.at));
+        let is_explained = |span: &Span| {
+            let took_it_up = |abandoned: &Abandoned| {
+                abandoned.worker == disconnect.worker
+                    && span.hit.contains(&abandoned.member)
+                    && (span.began..disconnect.at).contains(&abandoned.at)
+            };
+            span.hit.contains(&disconnect.member) || span.hit.len() > 1 || history.abandoned.iter().any(took_it_up)
+        };
         // Before the first fault nothing was done to anybody.
-        !span.is_some_and(|span| span.hit.contains(&disconnect.member) || span.hit.len() > 1)
+        !span.is_some_and(is_explained)
     };
-    disconnects
+    history
+        .disconnects
         .iter()
         .filter(in_vain)
         .map(|disconnect| {

@@ -3,7 +3,7 @@
 use super::history::Moment;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// The scene of one run.
@@ -13,6 +13,8 @@ pub(crate) struct Stage {
     /// Members that may fall silent: a client does not wait for them for long.
     suspect: Vec<AtomicBool>,
     stopping: AtomicBool,
+    /// Numbers that are given once: to connections and calls.
+    numbers: AtomicU64,
     epoch: Instant,
     /// Ephemerals whose deletion, or whose session's end, was acknowledged: nobody may see them again.
     gone: Mutex<Vec<String>>,
@@ -28,6 +30,7 @@ impl Stage {
             members,
             suspect,
             stopping: AtomicBool::new(false),
+            numbers: AtomicU64::new(1),
             epoch: Instant::now(),
             gone: Mutex::new(Vec::new()),
         }
@@ -35,6 +38,10 @@ impl Stage {
 
     pub(crate) fn now(&self) -> Moment {
         u64::try_from(self.epoch.elapsed().as_nanos()).expect("a run is shorter than centuries")
+    }
+
+    pub(crate) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn suspect(&self, member: usize, suspect: bool) {

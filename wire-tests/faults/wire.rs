@@ -1,5 +1,6 @@
 //! Operations, errors and records of the protocol, as far as the fault test needs them.
 
+use super::checker;
 use super::client::{Malformed, Reader, Writer, framed};
 
 pub(crate) const CREATE: i32 = 1;
@@ -74,13 +75,14 @@ pub(crate) fn event(reader: &mut Reader<'_>) -> Result<(i32, String), Malformed>
 /// The fields of a Stat that are looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
+    pub(crate) czxid: i64,
     pub(crate) mzxid: i64,
     pub(crate) version: i32,
     pub(crate) owner: i64,
 }
 
 pub(crate) fn stat(reader: &mut Reader<'_>) -> Result<Stat, Malformed> {
-    reader.long("czxid")?;
+    let czxid = reader.long("czxid")?;
     let mzxid = reader.long("mzxid")?;
     reader.long("ctime")?;
     reader.long("mtime")?;
@@ -91,7 +93,23 @@ pub(crate) fn stat(reader: &mut Reader<'_>) -> Result<Stat, Malformed> {
     reader.int("dataLength")?;
     reader.int("numChildren")?;
     reader.long("pzxid")?;
-    Ok(Stat { mzxid, version, owner })
+    Ok(Stat {
+        czxid,
+        mzxid,
+        version,
+        owner,
+    })
+}
+
+impl From<Stat> for checker::Stat {
+    fn from(stat: Stat) -> Self {
+        checker::Stat {
+            czxid: stat.czxid,
+            mzxid: stat.mzxid,
+            version: stat.version,
+            owner: stat.owner,
+        }
+    }
 }
 
 /// The answer of getData.

@@ -4,8 +4,9 @@
 //! What can be judged from one session's own view is judged here, at once: order of replies, zxids that never go back,
 //! events before data, own ephemerals, sessions that end too early. The rest is for [`super::history`].
 
+use super::checker::{self, Answer, Kind, Request, What};
 use super::client::{Connection, Handshake, Reader, Received, Writer};
-use super::history::{Append, Disconnect, Fate, History, Moment, Read, Write};
+use super::history::{Abandoned, Append, Disconnect, Fate, History, Moment, Read, Write};
 use super::random::Random;
 use super::stage::Stage;
 use super::wire::{self, Stat};
@@ -85,6 +86,8 @@ pub(crate) struct Worker<'stage> {
     /// Own ephemerals that are there for certain, and those that may be.
     ephemerals: BTreeSet<String>,
     uncertain: BTreeSet<String>,
+    /// The number of the open connection in the trace.
+    connection: u64,
     history: History,
 }
 
@@ -104,8 +107,17 @@ impl<'stage> Worker<'stage> {
             watches: BTreeMap::new(),
             ephemerals: BTreeSet::new(),
             uncertain: BTreeSet::new(),
+            connection: 0,
             history: History::default(),
         }
+    }
+
+    fn note(&mut self, at_us: u64, what: What) {
+        self.history.trace.push(checker::Event { at_us, what });
+    }
+
+    fn now_us(&self) -> u64 {
+        self.stage.now() / 1_000
     }
 
     /// Works until the stage says stop; returns what it has seen. Its session stays open.
@@ -122,6 +134,7 @@ impl<'stage> Worker<'stage> {
             match self.act(&mut open) {
                 Ok(true) => connection = Some(open),
                 Ok(false) => {
+                    self.note_end(true);
                     open.drop_now();
                     self.history.moves += 1;
                     self.member = self.random.below(self.stage.members.len() as u64) as usize;
@@ -172,8 +185,19 @@ impl<'stage> Worker<'stage> {
             with_read_only_byte: true,
             behind: Vec::new(),
         };
-        let welcome = connection.shake_hands(&handshake).ok()??;
+        let asked_at_us = self.now_us();
+        let Ok(answer) = connection.shake_hands(&handshake) else {
+            self.history.abandoned.push(Abandoned {
+                worker: self.number,
+                member: self.member,
+                at: self.stage.now(),
+            });
+            return None;
+        };
+        let welcome = answer?;
         if welcome.session_id == 0 || welcome.timeout_ms <= 0 {
+            let (now, session) = (self.now_us(), self.session.0);
+            self.note(now, What::Expired { session });
             let silent = self.last_sign_of_life.elapsed();
             if silent < Duration::from_millis(SESSION_TIMEOUT_MS as u64) {
                 self.violation(format!("NoFalseExpiry: gone after {} ms", silent.as_millis()));
@@ -189,22 +213,77 @@ impl<'stage> Worker<'stage> {
         }
         self.session = (welcome.session_id, welcome.password);
         self.last_sign_of_life = Instant::now();
+        self.connection = self.stage.next_number();
+        let opened = What::Opened {
+            connection: self.connection,
+            server: self.member as u64 + 1,
+            session: self.session.0,
+            timeout_ms: welcome.timeout_ms as u64,
+            asked_at_us,
+        };
+        let now = self.now_us();
+        self.note(now, opened);
         connection.set_patience(POLL).ok()?;
         let mut asked = VecDeque::new();
         if !self.watches.is_empty() {
             let paths: Vec<String> = self.watches.keys().map(|register| register_path(*register)).collect();
             let zxid = self.last_zxid;
             let xid = wire::SET_WATCHES_XID;
+            for path in &paths {
+                self.note_watch_again(path, zxid);
+            }
+            let call = self.note_call(Request::Other);
             connection.send(&wire::request(xid, wire::SET_WATCHES, |body| {
                 body.long(zxid);
                 body.strings(&paths);
                 body.strings(&[]);
                 body.strings(&[]);
             }));
-            asked.push_back((xid, Asked::SetWatches));
+            asked.push_back((xid, call, Asked::SetWatches));
         }
         self.take_replies(&mut connection, asked).ok()?;
         Some(connection)
+    }
+
+    /// Notes a request that is about to be sent; returns its number.
+    fn note_call(&mut self, request: Request) -> u64 {
+        let (at_us, connection, call) = (self.now_us(), self.connection, self.stage.next_number());
+        self.note(
+            at_us,
+            What::Called {
+                connection,
+                call,
+                request,
+            },
+        );
+        call
+    }
+
+    fn note_reply(&mut self, call: u64, zxid: i64, result: Result<Answer, i32>) {
+        let (at_us, connection) = (self.now_us(), self.connection);
+        self.note(
+            at_us,
+            What::Replied {
+                connection,
+                call,
+                zxid,
+                result,
+            },
+        );
+    }
+
+    /// The checker knows no setWatches: for it, the watch is set on the new connection, at the zxid that was seen last.
+    fn note_watch_again(&mut self, path: &str, zxid: i64) {
+        let call = self.note_call(Request::Get {
+            path: path.to_owned(),
+            watch: true,
+        });
+        self.note_reply(call, zxid, Ok(Answer::Done));
+    }
+
+    fn note_end(&mut self, by_client: bool) {
+        let (at_us, connection) = (self.now_us(), self.connection);
+        self.note(at_us, What::Ended { connection, by_client });
     }
 
     /// The session is not ours any more: a new one follows.
@@ -246,8 +325,12 @@ impl<'stage> Worker<'stage> {
     fn close(&mut self, connection: &mut Connection) -> Result<(), Ended> {
         self.xid += 1;
         let xid = self.xid;
+        let call = self.note_call(Request::Close);
         connection.send(&wire::request(xid, wire::CLOSE, |_| ()));
         let closed = self.receive(connection, xid, 1);
+        if let Ok((zxid, error, _)) = &closed {
+            self.note_reply(call, *zxid, if *error == 0 { Ok(Answer::Done) } else { Err(*error) });
+        }
         let paths: Vec<String> = std::mem::take(&mut self.ephemerals)
             .into_iter()
             .chain(std::mem::take(&mut self.uncertain))
@@ -265,7 +348,7 @@ impl<'stage> Worker<'stage> {
     }
 
     /// Sends one request, or a sync and what is behind it.
-    fn ask(&mut self, connection: &mut Connection, asked: &mut VecDeque<(i32, Asked)>) {
+    fn ask(&mut self, connection: &mut Connection, asked: &mut VecDeque<(i32, u64, Asked)>) {
         match self.random.below(100) {
             0..26 => {
                 let register = self.random.below(PAIR as u64) as usize;
@@ -286,11 +369,11 @@ impl<'stage> Worker<'stage> {
             74..84 => {
                 let register = self.random.below(REGISTERS as u64) as usize;
                 let invoked = self.stage.now();
-                self.send(connection, asked, Asked::Sync, wire::SYNC, |body| {
+                self.send(connection, asked, Asked::Sync, (wire::SYNC, Request::Sync), |body| {
                     body.string(Some("/faults"));
                 });
                 self.ask_read(connection, asked, register, true, false);
-                if let Some((_, Asked::Read { invoked: read, .. })) = asked.back_mut() {
+                if let Some((_, _, Asked::Read { invoked: read, .. })) = asked.back_mut() {
                     *read = invoked;
                 }
             }
@@ -300,7 +383,7 @@ impl<'stage> Worker<'stage> {
                     connection,
                     asked,
                     Asked::ReadPair { invoked },
-                    wire::MULTI_READ,
+                    (wire::MULTI_READ, Request::Other),
                     |body| {
                         for register in [PAIR, PAIR + 1] {
                             wire::multi_header(body, wire::GET_DATA, false);
@@ -318,14 +401,15 @@ impl<'stage> Worker<'stage> {
     fn send(
         &mut self,
         connection: &mut Connection,
-        asked: &mut VecDeque<(i32, Asked)>,
+        asked: &mut VecDeque<(i32, u64, Asked)>,
         entry: Asked,
-        operation: i32,
+        (operation, request): (i32, Request),
         body: impl FnOnce(&mut Writer),
     ) {
         self.xid += 1;
+        let call = self.note_call(request);
         connection.send(&wire::request(self.xid, operation, body));
-        asked.push_back((self.xid, entry));
+        asked.push_back((self.xid, call, entry));
     }
 
     fn record_write(&mut self, register: usize, value: u64, expected: Option<i32>) -> usize {
@@ -343,22 +427,30 @@ impl<'stage> Worker<'stage> {
     fn ask_write(
         &mut self,
         connection: &mut Connection,
-        asked: &mut VecDeque<(i32, Asked)>,
+        asked: &mut VecDeque<(i32, u64, Asked)>,
         register: usize,
         expected: Option<i32>,
     ) {
         let value = self.next_value();
         let index = self.record_write(register, value, expected);
-        self.send(connection, asked, Asked::Write(index), wire::SET_DATA, |body| {
-            wire::set(body, &register_path(register), value, expected.unwrap_or(-1));
-        });
+        let request = set_request(register, value, expected.unwrap_or(-1));
+        self.send(
+            connection,
+            asked,
+            Asked::Write(index),
+            (wire::SET_DATA, request),
+            |body| {
+                wire::set(body, &register_path(register), value, expected.unwrap_or(-1));
+            },
+        );
     }
 
-    fn ask_pair(&mut self, connection: &mut Connection, asked: &mut VecDeque<(i32, Asked)>) {
+    fn ask_pair(&mut self, connection: &mut Connection, asked: &mut VecDeque<(i32, u64, Asked)>) {
         let value = self.next_value();
         let index = self.record_write(PAIR, value, None);
         self.record_write(PAIR + 1, value, None);
-        self.send(connection, asked, Asked::Pair(index), wire::MULTI, |body| {
+        let request = Request::Multi(vec![set_request(PAIR, value, -1), set_request(PAIR + 1, value, -1)]);
+        self.send(connection, asked, Asked::Pair(index), (wire::MULTI, request), |body| {
             for register in [PAIR, PAIR + 1] {
                 wire::multi_header(body, wire::SET_DATA, false);
                 wire::set(body, &register_path(register), value, -1);
@@ -367,7 +459,7 @@ impl<'stage> Worker<'stage> {
         });
     }
 
-    fn ask_append(&mut self, connection: &mut Connection, asked: &mut VecDeque<(i32, Asked)>) {
+    fn ask_append(&mut self, connection: &mut Connection, asked: &mut VecDeque<(i32, u64, Asked)>) {
         let payload = self.next_value().to_string();
         let path = format!("/faults/queue/{payload}-");
         self.history.appends.push(Append {
@@ -376,7 +468,8 @@ impl<'stage> Worker<'stage> {
             done: None,
         });
         let entry = Asked::Append(self.history.appends.len() - 1);
-        self.send(connection, asked, entry, wire::CREATE, |body| {
+        let request = create_request(&path, false);
+        self.send(connection, asked, entry, (wire::CREATE, request), |body| {
             wire::create(body, &path, b"", wire::SEQUENTIAL);
         });
     }
@@ -384,7 +477,7 @@ impl<'stage> Worker<'stage> {
     fn ask_read(
         &mut self,
         connection: &mut Connection,
-        asked: &mut VecDeque<(i32, Asked)>,
+        asked: &mut VecDeque<(i32, u64, Asked)>,
         register: usize,
         strong: bool,
         watch: bool,
@@ -395,23 +488,31 @@ impl<'stage> Worker<'stage> {
             strong,
             watch,
         };
-        self.send(connection, asked, entry, wire::GET_DATA, |body| {
-            body.string(Some(&register_path(register)));
-            body.boolean(watch);
-        });
+        let path = register_path(register);
+        self.send(
+            connection,
+            asked,
+            entry,
+            (wire::GET_DATA, Request::Get { path, watch }),
+            |body| {
+                body.string(Some(&register_path(register)));
+                body.boolean(watch);
+            },
+        );
     }
 
-    fn ask_about_ephemerals(&mut self, connection: &mut Connection, asked: &mut VecDeque<(i32, Asked)>) {
+    fn ask_about_ephemerals(&mut self, connection: &mut Connection, asked: &mut VecDeque<(i32, u64, Asked)>) {
         let own = self.ephemerals.iter().next().cloned();
         match (self.random.below(4), own) {
             (0, _) if self.ephemerals.len() + self.uncertain.len() < EPHEMERALS => {
                 let path = format!("/faults/ephemerals/{}", self.next_value());
                 self.uncertain.insert(path.clone());
+                let request = create_request(&path, true);
                 self.send(
                     connection,
                     asked,
                     Asked::CreateEphemeral(path.clone()),
-                    wire::CREATE,
+                    (wire::CREATE, request),
                     |body| {
                         wire::create(body, &path, b"", wire::EPHEMERAL);
                     },
@@ -420,11 +521,15 @@ impl<'stage> Worker<'stage> {
             (1, Some(path)) => {
                 self.ephemerals.remove(&path);
                 self.uncertain.insert(path.clone());
+                let request = Request::Delete {
+                    path: path.clone(),
+                    version: -1,
+                };
                 self.send(
                     connection,
                     asked,
                     Asked::DeleteEphemeral(path.clone()),
-                    wire::DELETE,
+                    (wire::DELETE, request),
                     |body| {
                         body.string(Some(&path));
                         body.int(-1);
@@ -434,7 +539,7 @@ impl<'stage> Worker<'stage> {
             (2, Some(path)) => self.look_for(connection, asked, path.clone(), Asked::LookFor(path)),
             _ => {
                 if let Some(path) = self.stage.a_gone_path(self.random.next()) {
-                    self.send(connection, asked, Asked::Sync, wire::SYNC, |body| {
+                    self.send(connection, asked, Asked::Sync, (wire::SYNC, Request::Sync), |body| {
                         body.string(Some("/faults"));
                     });
                     self.look_for(connection, asked, path.clone(), Asked::LookForGone(path));
@@ -446,27 +551,36 @@ impl<'stage> Worker<'stage> {
     fn look_for(
         &mut self,
         connection: &mut Connection,
-        asked: &mut VecDeque<(i32, Asked)>,
+        asked: &mut VecDeque<(i32, u64, Asked)>,
         path: String,
         entry: Asked,
     ) {
-        self.send(connection, asked, entry, wire::EXISTS, |body| {
+        let request = Request::Exists {
+            path: path.clone(),
+            watch: false,
+        };
+        self.send(connection, asked, entry, (wire::EXISTS, request), |body| {
             body.string(Some(&path));
             body.boolean(false);
         });
     }
 
     /// Reads the replies to everything that was asked; what is not answered has an unknown outcome.
-    fn take_replies(&mut self, connection: &mut Connection, mut asked: VecDeque<(i32, Asked)>) -> Result<(), Ended> {
-        while let Some((xid, entry)) = asked.pop_front() {
-            let (error, body) = self.receive(connection, xid, asked.len() + 1)?;
+    fn take_replies(
+        &mut self,
+        connection: &mut Connection,
+        mut asked: VecDeque<(i32, u64, Asked)>,
+    ) -> Result<(), Ended> {
+        while let Some((xid, call, entry)) = asked.pop_front() {
+            let (zxid, error, body) = self.receive(connection, xid, asked.len() + 1)?;
+            self.note_reply(call, zxid, answer(&entry, error, &body));
             self.learn(entry, error, &body);
         }
         Ok(())
     }
 
     /// The reply to `xid`: its error code and body. Events that come first are taken.
-    fn receive(&mut self, connection: &mut Connection, xid: i32, pending: usize) -> Result<(i32, Vec<u8>), Ended> {
+    fn receive(&mut self, connection: &mut Connection, xid: i32, pending: usize) -> Result<(i64, i32, Vec<u8>), Ended> {
         let waiting = Instant::now();
         loop {
             let frame = match connection.receive() {
@@ -504,11 +618,12 @@ impl<'stage> Worker<'stage> {
             }
             self.last_zxid = self.last_zxid.max(zxid);
             self.history.answered += 1;
-            return Ok((error, frame[16..].to_vec()));
+            return Ok((zxid, error, frame[16..].to_vec()));
         }
     }
 
     fn disconnected(&mut self, reason: &'static str, pending: usize) -> Ended {
+        self.note_end(false);
         self.history.disconnects.push(Disconnect {
             worker: self.number,
             member: self.member,
@@ -528,7 +643,17 @@ impl<'stage> Worker<'stage> {
             .ok()
             .and_then(|(_, path)| path.strip_prefix("/faults/register-")?.parse().ok());
         match (event, register) {
-            (Ok((wire::DATA_CHANGED, _)), Some(register)) => {
+            (Ok((wire::DATA_CHANGED, path)), Some(register)) => {
+                let (at_us, connection, kind) = (self.now_us(), self.connection, Kind::DataChanged);
+                self.note(
+                    at_us,
+                    What::Fired {
+                        connection,
+                        zxid,
+                        kind,
+                        path,
+                    },
+                );
                 if self.watches.remove(&register).is_none() {
                     self.violation(format!(
                         "WatchComplete: an event (zxid {zxid:#x}) for register {register} without a watch"
@@ -684,6 +809,51 @@ impl<'stage> Worker<'stage> {
             strong,
         });
     }
+}
+
+fn set_request(register: usize, value: u64, version: i32) -> Request {
+    Request::Set {
+        path: register_path(register),
+        value: value.to_string().into_bytes(),
+        version,
+    }
+}
+
+/// All that are created are either ephemeral or sequential, and hold nothing.
+fn create_request(path: &str, ephemeral: bool) -> Request {
+    Request::Create {
+        path: path.to_owned(),
+        value: Vec::new(),
+        ephemeral,
+        sequential: !ephemeral,
+    }
+}
+
+/// A reply for the checker. One that cannot be read says nothing there; `learn` complains of it.
+fn answer(asked: &Asked, error: i32, body: &[u8]) -> Result<Answer, i32> {
+    if error != 0 {
+        return Err(error);
+    }
+    let mut reader = Reader::new(body);
+    let told = match asked {
+        Asked::Write(_) | Asked::LookFor(_) | Asked::LookForGone(_) => {
+            wire::stat(&mut reader).ok().map(|stat| Answer::Stat(stat.into()))
+        }
+        Asked::Pair(_) => wire::multi_stats(&mut reader).ok().map(|stats| {
+            let each = stats.into_iter().map(|stat| Ok(Answer::Stat(stat.into())));
+            Answer::Multi(each.collect())
+        }),
+        Asked::Append(_) | Asked::CreateEphemeral(_) => {
+            let path = reader.string("path").ok().flatten();
+            path.map(Answer::Created)
+        }
+        Asked::Read { .. } => {
+            let read = wire::data(&mut reader).ok();
+            read.map(|(data, stat)| Answer::Data(data, stat.into()))
+        }
+        Asked::ReadPair { .. } | Asked::Sync | Asked::SetWatches | Asked::DeleteEphemeral(_) => None,
+    };
+    Ok(told.unwrap_or(Answer::Done))
 }
 
 fn name(asked: &Asked) -> &'static str {

@@ -332,6 +332,8 @@ struct SessionFate {
     timeout_ms: u64,
     /// The greatest zxid that the session has seen.
     last_zxid: i64,
+    /// The greatest one of its replies: an event comes before the reply to the write that it tells of.
+    replied: i64,
     /// The zxid of the last write that was done for it: the session was there then.
     alive_at: i64,
     /// The zxid that closed it.

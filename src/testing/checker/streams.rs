@@ -245,11 +245,12 @@ impl Reader<'_> {
         self.seen = self.seen.max(zxid);
     }
 
-    /// Notes what the reply says of the session; gives the zxid that it had seen before.
-    fn fate_after_reply(&mut self, call: &Call, zxid: i64, is_command: bool, succeeded: bool) -> i64 {
+    /// Notes what the reply says of the session; gives the zxid that it had seen before, and that of its last reply.
+    fn fate_after_reply(&mut self, call: &Call, zxid: i64, is_command: bool, succeeded: bool) -> (i64, i64) {
         let fate = self.streams.sessions.entry(call.session).or_default();
-        let before = fate.last_zxid;
-        fate.last_zxid = before.max(zxid);
+        let before = (fate.last_zxid, fate.replied);
+        fate.last_zxid = fate.last_zxid.max(zxid);
+        fate.replied = fate.replied.max(zxid);
         if is_command && call.request == Request::Close && succeeded {
             fate.closed_at = Some(zxid);
         } else if is_command {
@@ -262,14 +263,14 @@ impl Reader<'_> {
         before
     }
 
-    fn check_zxid(&mut self, call: &Call, zxid: i64, before: i64, is_command: bool) {
+    fn check_zxid(&mut self, call: &Call, zxid: i64, (before, replied): (i64, i64), is_command: bool) {
         let Call {
             session,
             connection,
             request,
             ..
         } = call;
-        if zxid < before || (is_command && zxid == before) {
+        if zxid < before || (is_command && zxid == replied) {
             let text = format!(
                 "session {session:#x} had seen zxid {before:#x}, and {request:?} on connection {connection} was answered \
                  with {zxid:#x}"

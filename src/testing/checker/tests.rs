@@ -247,6 +247,22 @@ fn an_event_behind_its_data_is_found() {
 }
 
 #[test]
+fn the_event_of_an_own_write_comes_before_its_reply() {
+    let mut scribe = Scribe::new();
+    scribe.create(A, "/a", "1", 1);
+    scribe.done(A, get("/a", true), 1, Ok(Answer::Data(b"1".to_vec(), stat(1, 1, 0, 0))));
+    let set = Request::Set {
+        path: "/a".to_owned(),
+        value: b"2".to_vec(),
+        version: -1,
+    };
+    let call = scribe.call(A, set);
+    scribe.fire(A, Kind::DataChanged, "/a", 2);
+    scribe.reply(A, call, 2, Ok(Answer::Stat(stat(1, 2, 1, 0))));
+    scribe.is_fine();
+}
+
+#[test]
 fn a_watch_that_does_not_fire_or_fires_for_nothing_is_found() {
     let mut scribe = Scribe::new();
     scribe.create(A, "/a", "1", 1);
