@@ -174,7 +174,8 @@ impl Failure {
     fn is_damage(&self) -> bool {
         match self {
             Failure::Tree(error) => error.is_damage(),
-            Failure::Load(_) => true,
+            // Behind its log: what was stored last is not there.
+            Failure::Load(_) | Failure::Gap(_) => true,
             _ => false,
         }
     }

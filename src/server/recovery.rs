@@ -11,13 +11,13 @@ use crate::state_machine::{Rules, ServerId, State};
 use crate::storage::directory::{DataDirectory, Identity, Layout};
 use crate::storage::file::{DiskFiles, Files};
 use crate::storage::generations::Generations;
-use crate::storage::log::{LogOptions, LogPoint, SegmentLog};
-use crate::storage::reconcile::reconcile;
+use crate::storage::log::{LogError, LogOptions, LogPoint, SegmentLog};
+use crate::storage::reconcile::{Reconciled, reconcile};
 use crate::storage::tree::{TreeOptions, TreeStore};
 use crate::watch::Watches;
 use raft::prelude::ConfState;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes of log that a member of an ensemble keeps in memory, and on disk, for others that lag: those that lag more are
 /// sent a snapshot.
@@ -69,22 +69,53 @@ pub(super) struct Loaded {
     pub(super) is_new: bool,
 }
 
-/// The tree on disk, and what it holds.
-struct Opened {
+/// How the stores are kept.
+struct Keeping {
+    tree: TreeOptions,
+    /// With the log while that is open.
+    log: Option<LogOptions>,
+}
+
+/// Tree and log, open, and what they hold.
+struct Stores {
     generations: Arc<Generations>,
     tree: TreeStore,
     loaded: Loaded,
+    log: SegmentLog,
+    reconciled: Reconciled,
+    /// How long reading the tree took, and the log.
+    took: (Duration, Duration),
 }
 
-fn open_tree(files: &Files, directory: &DataDirectory, options: TreeOptions) -> Result<Opened, Failure> {
+fn open_stores(files: &Files, directory: &DataDirectory, keeping: &mut Keeping) -> Result<Stores, Failure> {
+    let started = Instant::now();
     let generations = Arc::new(Generations::open(files, directory.layout())?);
-    let mut tree = TreeStore::open(&generations.current(), options)?;
+    let mut tree = TreeStore::open(&generations.current(), keeping.tree)?;
     let loaded = store::load(&mut tree)?;
-    Ok(Opened {
-        generations,
-        tree,
-        loaded,
-    })
+    let tree_took = started.elapsed();
+    let options = keeping.log.take().ok_or(LogError::Options("the log is open already"))?;
+    let (log, recovered) = SegmentLog::open(files.clone(), &directory.layout().log(), options)?;
+    if recovered.torn_bytes > 0 {
+        tracing::info!(
+            bytes = recovered.torn_bytes,
+            "an interrupted write was cut off the log: nobody was promised it"
+        );
+    }
+    let log_took = started.elapsed().saturating_sub(tree_took);
+    match reconcile(loaded.applied, recovered) {
+        Ok(reconciled) => Ok(Stores {
+            generations,
+            tree,
+            loaded,
+            log,
+            reconciled,
+            took: (tree_took, log_took),
+        }),
+        Err(gap) => {
+            keeping.log = Some(log.into_options());
+            Err(gap.into())
+        }
+    }
 }
 
 /// A member of an ensemble does without a damaged tree: the others have all of it. It comes back with a new incarnation,
@@ -92,14 +123,14 @@ fn open_tree(files: &Files, directory: &DataDirectory, options: TreeOptions) -> 
 fn open_or_set_aside(
     files: &Files,
     directory: &mut DataDirectory,
-    options: TreeOptions,
+    keeping: &mut Keeping,
     incarnation: u64,
-) -> Result<Opened, Failure> {
-    match open_tree(files, directory, options) {
+) -> Result<Stores, Failure> {
+    match open_stores(files, directory, keeping) {
         // A member of none yet has nobody to get it from.
         Err(failure) if failure.is_damage() && directory.identity().cluster_id != 0 => {
             directory.set_aside(incarnation, &failure.to_string())?;
-            open_tree(files, directory, options)
+            open_stores(files, directory, keeping)
         }
         opened => opened,
     }
@@ -118,25 +149,22 @@ pub(super) fn recover(
     let mut directory = DataDirectory::open(&files, options.layout, options.fresh)?;
     // A start upon a full disk needs what was kept in reserve.
     let space = space::look_before_start(directory.layout());
-    let started = Instant::now();
-    let Opened {
+    let mut keeping = Keeping {
+        tree: options.tree,
+        log: Some(options.log),
+    };
+    let Stores {
         generations,
         tree,
         loaded,
-    } = match habits.is_alone {
-        true => open_tree(&files, &directory, options.tree)?,
-        false => open_or_set_aside(&files, &mut directory, options.tree, incarnation)?,
+        mut log,
+        reconciled,
+        took: (tree_took, log_took),
+    } = if habits.is_alone {
+        open_stores(&files, &directory, &mut keeping)?
+    } else {
+        open_or_set_aside(&files, &mut directory, &mut keeping, incarnation)?
     };
-    let tree_took = started.elapsed();
-    let (mut log, recovered) = SegmentLog::open(files, &directory.layout().log(), options.log)?;
-    if recovered.torn_bytes > 0 {
-        tracing::info!(
-            bytes = recovered.torn_bytes,
-            "an interrupted write was cut off the log: nobody was promised it"
-        );
-    }
-    let log_took = started.elapsed().saturating_sub(tree_took);
-    let reconciled = reconcile(loaded.applied, recovered)?;
     let identity = directory.identity();
     let is_fresh = loaded.is_new && reconciled.recovered.entries.is_empty();
     let mut members = loaded.members;
@@ -283,14 +311,35 @@ mod tests {
         }
     }
 
+    fn keeping() -> Keeping {
+        Keeping {
+            tree: TreeOptions::new(1),
+            log: Some(LogOptions::new(Box::new(|| 3))),
+        }
+    }
+
+    /// Sound, but it ends before the log begins: its newest part was lost.
+    fn behind_its_log(tree: &Path) {
+        let mut state = State::new();
+        let mut store = TreeStore::open(tree, TreeOptions::new(1)).expect("new");
+        let applied = LogPoint { index: 3, term: 1 };
+        store::commit(&mut store, &state.take_dirty(), applied, &MembersAt::default()).expect("commit");
+        let directory = tree.with_file_name("../menagerie-log");
+        let options = LogOptions::new(Box::new(|| 2));
+        let (mut log, _) = SegmentLog::open(DiskFiles::shared(), &directory, options).expect("new");
+        let base = LogPoint { index: 9, term: 1 };
+        log.reset(base, &ConfState::default(), None).expect("reset");
+    }
+
     #[test]
     fn a_member_sets_a_damaged_tree_aside_and_comes_back_as_a_new_one() {
-        for damage in [without_root, cut_short] {
+        for damage in [without_root, cut_short, behind_its_log] {
             let place = tempfile::tempdir().expect("temporary directory");
             let mut directory = damaged(place.path(), MEMBER, damage);
             let files = DiskFiles::shared();
-            let opened = open_or_set_aside(&files, &mut directory, TreeOptions::new(1), 10).expect("begins anew");
+            let opened = open_or_set_aside(&files, &mut directory, &mut keeping(), 10).expect("begins anew");
             assert!(opened.loaded.is_new && directory.is_new());
+            assert_eq!(opened.log.last_index(), 0);
             let expected = Identity {
                 incarnation: 10,
                 ..MEMBER
@@ -308,7 +357,7 @@ mod tests {
             ..MEMBER
         };
         let mut directory = damaged(place.path(), alone, cut_short);
-        let refused = open_or_set_aside(&DiskFiles::shared(), &mut directory, TreeOptions::new(1), 10);
+        let refused = open_or_set_aside(&DiskFiles::shared(), &mut directory, &mut keeping(), 10);
         let failure = refused.err().expect("refused");
         assert!(
             failure.is_damage() && failure.to_string().contains("restore"),
@@ -322,7 +371,7 @@ mod tests {
         let place = tempfile::tempdir().expect("temporary directory");
         // A file where the tree's directory should be.
         let mut directory = damaged(place.path(), MEMBER, |tree| fs::write(tree, "").expect("write"));
-        let refused = open_or_set_aside(&DiskFiles::shared(), &mut directory, TreeOptions::new(1), 10);
+        let refused = open_or_set_aside(&DiskFiles::shared(), &mut directory, &mut keeping(), 10);
         let failure = refused.err().expect("refused");
         assert!(!failure.is_damage(), "{failure}");
         assert_eq!(directory.identity(), MEMBER);

@@ -205,6 +205,11 @@ impl SegmentLog {
         Ok((log, recovered))
     }
 
+    /// Closes it; gives what it was opened with.
+    pub fn into_options(self) -> LogOptions {
+        self.options
+    }
+
     /// The first index that the log on disk still has, or would have next.
     pub fn first_index(&self) -> u64 {
         self.staged.base.index + 1
