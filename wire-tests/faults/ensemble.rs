@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -179,6 +180,31 @@ impl Ensemble {
     pub(crate) fn wipe(&self, member: usize) {
         fs::remove_dir_all(self.folder(member).join("data")).expect("the data is removed");
         self.make_directory(member);
+    }
+
+    /// Overwrites the middle of every file of a member's tree, which does not run. What it had set aside before goes.
+    pub(crate) fn damage(&self, member: usize) {
+        let data = self.folder(member).join("data");
+        for path in paths_in(&data) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.contains(".aside-") {
+                fs::remove_dir_all(&path).expect("what was set aside is removed");
+            }
+        }
+        let in_use = |path: &PathBuf| path.is_dir() && path.to_string_lossy().contains("/tree");
+        let mut pending: Vec<PathBuf> = paths_in(&data.join("menagerie")).into_iter().filter(in_use).collect();
+        while let Some(path) = pending.pop() {
+            if path.is_dir() {
+                pending.extend(paths_in(&path));
+            } else {
+                let file = fs::OpenOptions::new()
+                    .write(true)
+                    .open(&path)
+                    .expect("a file of the tree");
+                let middle = file.metadata().expect("its size").len() / 2;
+                file.write_all_at(&[0xff; 64], middle).expect("it can be written");
+            }
+        }
     }
 
     pub(crate) fn part(&self, from: usize, to: usize, cut: Cut) {
@@ -405,4 +431,9 @@ fn serves(address: SocketAddr) -> Result<(), String> {
     visit.sync()?;
     visit.data("/")?;
     visit.close()
+}
+
+fn paths_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).expect("a directory");
+    entries.map(|entry| entry.expect("an entry").path()).collect()
 }

@@ -32,11 +32,13 @@ pub(crate) enum Fault {
     Roll,
     /// SIGKILL, the data directory removed, and a restart.
     Wipe,
+    /// SIGKILL, the files of the tree overwritten in places, and a restart.
+    Damage,
 }
 
 impl Fault {
     /// All of them, and how often each is drawn.
-    const ALL: [(u64, Fault, &'static str); 13] = [
+    const ALL: [(u64, Fault, &'static str); 14] = [
         (14, Fault::KillLeader, "kill-leader"),
         (8, Fault::KillFollower, "kill-follower"),
         (6, Fault::KillTwo, "kill-two"),
@@ -50,6 +52,7 @@ impl Fault {
         (4, Fault::StopFollower, "stop-follower"),
         (3, Fault::Roll, "roll"),
         (5, Fault::Wipe, "wipe"),
+        (4, Fault::Damage, "damage"),
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -68,7 +71,14 @@ impl Fault {
         }
         // Apache's members cannot be parted here (ensemble.rs), and have no protection from their own amnesia: a wiped
         // member may vote for a leader that lacks what was acknowledged.
-        let ours_alone = [Fault::PartLeader, Fault::PartFollower, Fault::MuteLeader, Fault::Wipe];
+        // What it does about damage is its own affair.
+        let ours_alone = [
+            Fault::PartLeader,
+            Fault::PartFollower,
+            Fault::MuteLeader,
+            Fault::Wipe,
+            Fault::Damage,
+        ];
         Self::ALL
             .iter()
             .filter(|(_, fault, name)| {
@@ -225,12 +235,12 @@ impl<'run> Nemesis<'run> {
                     }
                     _ => (0..size).collect(),
                 };
-                self.kill(fault, &hit, false);
+                self.kill(fault, &hit);
                 Ok(())
             }
-            Fault::Wipe => {
+            Fault::Wipe | Fault::Damage => {
                 let victim = self.random.below(size as u64) as usize;
-                self.kill(fault, &[victim], true);
+                self.kill(fault, &[victim]);
                 Ok(())
             }
             Fault::FreezeLeader | Fault::FreezeFollower => self.freeze(fault),
@@ -254,15 +264,17 @@ impl<'run> Nemesis<'run> {
         }
     }
 
-    fn kill(&mut self, fault: Fault, hit: &[usize], wipe: bool) {
+    fn kill(&mut self, fault: Fault, hit: &[usize]) {
         self.begin(fault, hit);
         for member in hit {
             self.ensemble.kill(*member);
         }
         self.pause(50, 900);
         for member in hit {
-            if wipe {
-                self.ensemble.wipe(*member);
+            match fault {
+                Fault::Wipe => self.ensemble.wipe(*member),
+                Fault::Damage => self.ensemble.damage(*member),
+                _ => {}
             }
             self.ensemble.start(*member);
         }
