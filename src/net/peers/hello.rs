@@ -411,10 +411,11 @@ impl fmt::Display for Hello {
             incarnation,
             boot,
         } = self;
-        write!(
-            f,
-            "server {server} of ensemble {cluster_id:016x}, incarnation {incarnation:016x}, boot {boot}"
-        )
+        let life = format_args!("incarnation {incarnation:016x}, boot {boot}");
+        match cluster_id {
+            0 => write!(f, "server {server} of no ensemble yet, {life}"),
+            _ => write!(f, "server {server} of ensemble {cluster_id:016x}, {life}"),
+        }
     }
 }
 
