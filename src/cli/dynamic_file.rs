@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::Duration;
 
-/// How often the membership is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the membership is looked at. A server that ends before it has looked starts with the files of before.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long after a failure it is tried again: so often the log has a warning, at most.
 const RETRY: Duration = Duration::from_secs(60);
 

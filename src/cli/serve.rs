@@ -377,6 +377,7 @@ fn settings(config: &Config) -> Settings {
     let milliseconds = |ms: u32| i32::try_from(ms).unwrap_or(i32::MAX);
     Settings {
         server: server_id(config),
+        in_ensemble: config.cluster.membership != Membership::Standalone,
         max_request_bytes: config.limits.max_frame_bytes as usize,
         min_session_timeout_ms: milliseconds(config.sessions.min_timeout_ms),
         max_session_timeout_ms: milliseconds(config.sessions.max_timeout_ms),

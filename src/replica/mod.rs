@@ -448,10 +448,7 @@ impl Replica {
         }
         let mut in_contact: Vec<ServerId> = self.contacts.keys().copied().collect();
         in_contact.push(self.options.server);
-        let knowledge = LeaderKnowledge {
-            change_under_way: self.is_changing(),
-            in_contact,
-        };
+        let knowledge = LeaderKnowledge { in_contact };
         for command in &mut self.queue.commands {
             if command.op == OpCode::Reconfig {
                 *command = command.clone().with_leader_knowledge(&knowledge);

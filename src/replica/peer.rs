@@ -12,11 +12,13 @@
 //!   holding    vector<{server:8 incarnation:8 index:8}>
 //!   reach      index:8
 //!   forgotten  index:8
+//!   members    text
 //! ```
 //!
 //! A message comes over a link whose hello has told whose it is; links lose messages only as a whole tail, simulated ones
 //! lose, repeat and reorder them as they like.
 
+use crate::membership::Members;
 use crate::proto::jute::{Decoder, Encode, Malformed};
 use crate::proto::{SessionId, Zxid};
 use crate::state_machine::{Command, ServerId};
@@ -34,6 +36,7 @@ const FOUNDED: u8 = 7;
 const HOLDING: u8 = 8;
 const REACH: u8 = 9;
 const FORGOTTEN: u8 = 10;
+const MEMBERS: u8 = 11;
 
 /// Who speaks: what the hello of its link has told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +111,9 @@ pub enum PeerMessage {
         /// Its last entry on disk.
         index: u64,
     },
+    /// Who belongs to the ensemble, as far as the sender knows: so that a newcomer, whose file names some of them, can
+    /// answer all.
+    Members(Members),
     /// The receiver's log reaches less far than it has acknowledged.
     Forgotten {
         /// How far it should reach.
@@ -187,6 +193,10 @@ impl PeerMessage {
                 out.put_u8(REACH);
                 out.put_u64(*index);
             }
+            PeerMessage::Members(members) => {
+                out.put_u8(MEMBERS);
+                out.write_text(&members.to_string());
+            }
             PeerMessage::Forgotten { index } => {
                 out.put_u8(FORGOTTEN);
                 out.put_u64(*index);
@@ -234,6 +244,10 @@ impl PeerMessage {
             },
             REACH => PeerMessage::Reach { index: number()? },
             FORGOTTEN => PeerMessage::Forgotten { index: number()? },
+            MEMBERS => {
+                let members = Members::parse(&decoder.text()?).map_err(|_| Malformed::UnknownKind)?;
+                PeerMessage::Members(members)
+            }
             _ => return Err(Malformed::UnknownKind),
         })
     }
@@ -316,6 +330,7 @@ mod tests {
             },
             PeerMessage::Reach { index: 4 },
             PeerMessage::Forgotten { index: 5 },
+            PeerMessage::Members(Members::parse("server.1=a:1:2:participant\nversion=a0").unwrap()),
         ] {
             assert_eq!(PeerMessage::decode(&message.to_bytes()), Ok(message));
         }

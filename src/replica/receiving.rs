@@ -51,7 +51,7 @@ impl Replica {
             }
             PeerMessage::Forgotten { index } => self.is_said_to_have_forgotten(from, index)?,
             // For the server, which has the state and the directory.
-            PeerMessage::Digest { .. } | PeerMessage::Founded { .. } => {}
+            PeerMessage::Digest { .. } | PeerMessage::Founded { .. } | PeerMessage::Members(_) => {}
         }
         Ok(())
     }

@@ -60,6 +60,8 @@ pub(super) struct Applier {
     /// How many of those were applied since the last report.
     own: usize,
     barriers: VecDeque<PassedBarriers>,
+    /// Clients may be served as soon as the ensemble's membership is known.
+    waits_to_serve: bool,
     sessions: Vec<SessionNews>,
     changes: Vec<Change>,
     /// Connections that have got something in this step.
@@ -78,6 +80,7 @@ impl Applier {
             index,
             term,
             barriers: VecDeque::new(),
+            waits_to_serve: false,
             sessions: Vec::new(),
             changes: Vec::new(),
             reached: Vec::new(),
@@ -313,14 +316,23 @@ impl Applier {
             };
             for token in passed.tokens {
                 if token == SERVING {
-                    self.shared.set_serving();
+                    self.waits_to_serve = true;
                 } else if let Some(connection) = self.shared.connection(ConnectionId(token)) {
                     connection.with_pipeline(super::pipeline::Pipeline::barrier_passed);
                     self.reached.push(connection);
                 }
             }
         }
+        if self.waits_to_serve && self.may_serve() {
+            self.waits_to_serve = false;
+            self.shared.set_serving();
+        }
         self.wake_reached();
+    }
+
+    /// A new ensemble's first leader writes down who belongs to it; until then clients would read that nobody does.
+    fn may_serve(&self) -> bool {
+        !self.shared.settings.in_ensemble || self.shared.state.read().membership().is_some()
     }
 
     fn wake_reached(&mut self) {

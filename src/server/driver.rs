@@ -206,8 +206,10 @@ impl Driver {
             }
             DriverInput::Peer { from, messages } => {
                 for message in messages {
-                    if let PeerMessage::Digest { zxid, digest } = message {
-                        self.duties.digest_told(from.server, zxid, digest);
+                    match &message {
+                        PeerMessage::Digest { zxid, digest } => self.duties.digest_told(from.server, *zxid, *digest),
+                        PeerMessage::Members(members) => self.duties.members_told(members),
+                        _ => {}
                     }
                     // A snapshot's message comes with its snapshot, or is not meant.
                     if !message.is_snapshot() {
@@ -369,6 +371,7 @@ impl Driver {
     fn standing_changed(&mut self, standing: Standing) {
         self.shared.set_standing(standing);
         self.show_ensemble();
+        self.write_first_members();
         let now_us = self.shared.clock.now_us();
         let Standing { role, term, leader } = standing;
         if let Some(leader) = leader {

@@ -38,8 +38,14 @@ pub(super) struct Duties {
     configured: Option<Members>,
     /// The members that the links were last told.
     linked: Members,
+    /// The newest membership that a peer has told of.
+    heard: Members,
+    /// Which version of the membership each life of a peer was told.
+    told_to: BTreeMap<ServerId, (u64, u64)>,
     /// Whether the log says that this server belongs to the ensemble no more.
     told_of_leaving: bool,
+    /// In which term this server has proposed the first membership.
+    wrote_members_in: Option<u64>,
     /// A peer's digest that ours was not compared with yet.
     told: Option<(ServerId, Zxid, u64)>,
 }
@@ -50,9 +56,19 @@ impl Duties {
             tick: 0,
             // The links begin with what the configuration says.
             linked: configured.clone().unwrap_or_default(),
+            heard: Members::default(),
+            told_to: BTreeMap::new(),
             told_of_leaving: false,
+            wrote_members_in: None,
             configured,
             told: None,
+        }
+    }
+
+    /// A peer says who belongs to the ensemble.
+    pub(super) fn members_told(&mut self, members: &Members) {
+        if members.version > self.heard.version {
+            self.heard = members.clone();
         }
     }
 
@@ -83,16 +99,45 @@ impl Driver {
 
     fn look_at_members(&mut self) {
         let wanted = self.shared.state.read().membership().cloned();
+        self.keep_links(wanted.as_ref());
         match wanted {
-            None => self.write_members(),
+            None => self.write_first_members(),
             Some(wanted) => {
-                let linked = to_be_linked(&wanted, &self.duties.linked, &self.replica.conf_state());
-                if linked.servers != self.duties.linked.servers {
-                    self.peers.set_members(&linked);
-                    self.duties.linked = linked;
-                }
+                self.tell_members(&wanted);
                 self.tell_if_left(&wanted);
                 self.lead_members(&wanted);
+            }
+        }
+    }
+
+    /// Links to the members of the newest membership that is known here: a newcomer has no state yet, and a file that may
+    /// name a few of them only.
+    fn keep_links(&mut self, wanted: Option<&Members>) {
+        let heard = &self.duties.heard;
+        let newest = match wanted {
+            Some(wanted) if wanted.version >= heard.version => wanted,
+            None if heard.version == 0 => return,
+            _ => heard,
+        };
+        let linked = to_be_linked(newest, &self.duties.linked, &self.replica.conf_state());
+        if linked.servers != self.duties.linked.servers {
+            self.peers.set_members(&linked);
+            self.duties.linked = linked;
+        }
+    }
+
+    /// Tells those that this server is in contact with who belongs to the ensemble: each life once; who does not vote, and
+    /// so may know nothing else of it, again and again.
+    fn tell_members(&mut self, members: &Members) {
+        let contacts = self.replica.contacts();
+        self.duties.told_to.retain(|server, _| contacts.contains_key(server));
+        let conf_state = self.replica.conf_state();
+        let again = self.duties.tick.is_multiple_of(DIGEST_TICKS);
+        for (server, life) in contacts {
+            let told = (*life, members.version);
+            let is_new = self.duties.told_to.insert(*server, told) != Some(told);
+            if is_new || (again && !conf_state.voters.contains(&server.0)) {
+                self.peers.send(*server, &PeerMessage::Members(members.clone()));
             }
         }
     }
@@ -140,12 +185,17 @@ impl Driver {
         }
     }
 
-    /// The first leader writes down who belongs to the ensemble.
-    fn write_members(&mut self) {
+    /// The first leader writes down who belongs to the ensemble: nobody is served before that.
+    pub(super) fn write_first_members(&mut self) {
         let Some(members) = self.duties.configured.clone() else {
             return;
         };
-        if self.replica.is_leader() && self.shared.is_serving() {
+        if self.shared.state.read().membership().is_some() {
+            return;
+        }
+        let term = self.replica.standing().term;
+        // Once in a term: what is proposed in it is not lost as long as it lasts. A second one would change nothing.
+        if self.replica.is_leader() && self.duties.wrote_members_in.replace(term) != Some(term) {
             let body = MembershipBody {
                 replaces: None,
                 members,

@@ -17,6 +17,8 @@ pub const OUTBOUND_HARD_FACTOR: usize = 8;
 pub struct Settings {
     /// `myid`.
     pub server: ServerId,
+    /// Whether the server is one of an ensemble: then `/zookeeper/config` says who belongs to it before anybody is served.
+    pub in_ensemble: bool,
     /// `jute.maxbuffer`: bytes of a request at most.
     pub max_request_bytes: usize,
     /// `minSessionTimeout`, ms.

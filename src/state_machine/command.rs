@@ -215,12 +215,9 @@ impl MembershipBody {
     }
 }
 
-/// What only a leader can say of a reconfig. It stands behind the request's body: `change_under_way:bool  servers:vector`.
+/// What only a leader can say of a reconfig. It stands behind the request's body: `servers:vector<8>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaderKnowledge {
-    /// A change of raft's configuration was proposed and is not applied yet. Not: that the membership is still to be
-    /// reached, for then a server that never comes would stand in the way of its own removal.
-    pub change_under_way: bool,
     /// The servers that the leader is in contact with, itself included.
     pub in_contact: Vec<ServerId>,
 }
@@ -233,16 +230,13 @@ impl LeaderKnowledge {
 
     /// What stands behind the body that was read; `None` if nothing does that could be it.
     pub(super) fn decode(decoder: &mut Decoder<'_>) -> Option<LeaderKnowledge> {
-        let change_under_way = decoder.bool().ok()?;
         let in_contact = decoder.vector(8, Decoder::long).ok()??;
         Some(LeaderKnowledge {
-            change_under_way,
             in_contact: in_contact.into_iter().map(|id| ServerId(id.cast_unsigned())).collect(),
         })
     }
 
     fn encode(&self, out: &mut BytesMut) {
-        out.write_bool(self.change_under_way);
         out.write_count(self.in_contact.len());
         for server in &self.in_contact {
             out.write_long(server.0.cast_signed());

@@ -53,12 +53,7 @@ impl Bench {
         self.write(ALICE, &Write::Reconfig(request))
     }
 
-    fn reconfig_of_leader(
-        &mut self,
-        body: Bytes,
-        change_under_way: bool,
-        in_contact: &[u64],
-    ) -> Result<Reply, ErrorCode> {
+    fn reconfig_of_leader(&mut self, body: Bytes, in_contact: &[u64]) -> Result<Reply, ErrorCode> {
         let command = Command {
             origin: origin(ALICE),
             session: ALICE,
@@ -68,7 +63,6 @@ impl Bench {
             body,
         };
         let knowledge = LeaderKnowledge {
-            change_under_way,
             in_contact: in_contact.iter().copied().map(ServerId).collect(),
         };
         self.command(&command.with_leader_knowledge(&knowledge))
@@ -181,31 +175,29 @@ fn every_refusal_has_its_code_and_comes_in_zookeepers_order() {
     let good = || encoded(request(Some(THIRD), None, None, 3));
     let no_number = || encoded(request(Some("server.999=c:2888:3888:observer;2181"), None, None, 3));
     let cases = [
-        (bad(), true, &[][..], ErrorCode::ReconfigInProgress),
-        (bad(), false, &[], ErrorCode::BadVersion),
-        (refused(), false, &[], ErrorCode::BadArguments),
+        (bad(), &[][..], ErrorCode::BadVersion),
+        (refused(), &[], ErrorCode::BadArguments),
         (
             encoded(request(None, Some("x"), None, 3)),
-            false,
             &[],
             ErrorCode::MarshallingError,
         ),
-        (good(), false, &[1], ErrorCode::NewConfigNoQuorum),
-        (good(), false, &[1, 9], ErrorCode::NewConfigNoQuorum),
-        (good(), false, &[1, 3], ErrorCode::NoAuth),
+        (good(), &[1], ErrorCode::NewConfigNoQuorum),
+        (good(), &[1, 9], ErrorCode::NewConfigNoQuorum),
+        (good(), &[1, 3], ErrorCode::NoAuth),
         // ZooKeeper takes any number, and so asks for the right before anybody could say that this is none for us.
-        (no_number(), false, &[], ErrorCode::NoAuth),
-        (Bytes::from_static(&[0, 0]), false, &[], ErrorCode::MarshallingError),
+        (no_number(), &[], ErrorCode::NoAuth),
+        (Bytes::from_static(&[0, 0]), &[], ErrorCode::MarshallingError),
     ];
-    for (body, under_way, in_contact, expected) in cases {
-        let result = bench.reconfig_of_leader(body.clone(), under_way, in_contact);
+    for (body, in_contact, expected) in cases {
+        let result = bench.reconfig_of_leader(body.clone(), in_contact);
         assert_eq!(result, Err(expected), "{body:?}, {in_contact:?}");
         assert!(bench.changes.is_empty());
     }
     bench.rules = bench.rules.with(Rules::SKIP_ACL, true);
-    let result = bench.reconfig_of_leader(no_number(), false, &[1, 2]);
+    let result = bench.reconfig_of_leader(no_number(), &[1, 2]);
     assert_eq!(result, Err(ErrorCode::BadArguments));
-    assert!(bench.reconfig_of_leader(good(), false, &[1, 2]).is_ok());
+    assert!(bench.reconfig_of_leader(good(), &[1, 2]).is_ok());
 }
 
 #[test]
@@ -213,7 +205,6 @@ fn what_a_client_writes_behind_its_request_is_not_taken_for_the_leaders_word() {
     let mut bench = ensemble();
     let request = encoded(request(Some(THIRD), None, None, -1));
     let claim = LeaderKnowledge {
-        change_under_way: false,
         in_contact: vec![ServerId(1), ServerId(2), ServerId(3)],
     };
     let boasting = Command {
@@ -226,7 +217,7 @@ fn what_a_client_writes_behind_its_request_is_not_taken_for_the_leaders_word() {
     };
     let boasting = boasting.with_leader_knowledge(&claim).body;
     assert_eq!(
-        bench.reconfig_of_leader(boasting, false, &[1]),
+        bench.reconfig_of_leader(boasting, &[1]),
         Err(ErrorCode::NewConfigNoQuorum)
     );
 }

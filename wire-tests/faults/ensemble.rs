@@ -32,6 +32,8 @@ pub(crate) struct Ensemble {
     pub(crate) flavour: Flavour,
     directory: PathBuf,
     clients: Vec<SocketAddr>,
+    lines: Vec<String>,
+    configurations: Vec<String>,
     processes: Vec<Option<Child>>,
     command: Vec<String>,
     pub(crate) network: Arc<Network>,
@@ -42,6 +44,7 @@ pub(crate) struct Ensemble {
 pub(crate) enum Role {
     Leader,
     Follower,
+    Observer,
     /// It does not answer, or does not serve.
     Neither,
 }
@@ -49,6 +52,11 @@ pub(crate) enum Role {
 impl Ensemble {
     /// Writes the configuration of `size` members below `directory`, and starts none.
     pub(crate) fn new(flavour: Flavour, size: usize, directory: &Path) -> Self {
+        Self::with_spare(flavour, size, 0, "", directory)
+    }
+
+    /// The same with settings of the test's own. The last `spare` servers stand in no configuration but their own.
+    pub(crate) fn with_spare(flavour: Flavour, size: usize, spare: usize, settings: &str, directory: &Path) -> Self {
         let clients = free_addresses(size);
         let quorum = free_addresses(size);
         let election = free_addresses(size);
@@ -67,10 +75,10 @@ impl Ensemble {
                 })
                 .collect(),
         };
-        let lines: String = (0..size)
+        let lines: Vec<String> = (0..size)
             .map(|member| {
                 format!(
-                    "server.{}=127.0.0.1:{}:{}:participant;127.0.0.1:{}\n",
+                    "server.{}=127.0.0.1:{}:{}:participant;127.0.0.1:{}",
                     member + 1,
                     advertised[member].port(),
                     election[member].port(),
@@ -78,29 +86,43 @@ impl Ensemble {
                 )
             })
             .collect();
+        let mut configurations = Vec::new();
         for (member, listen) in quorum.iter().enumerate() {
             let folder = directory.join((member + 1).to_string());
+            let known = (0..size).filter(|other| *other < size - spare || *other == member);
+            let known: Vec<&str> = known.map(|other| lines[other].as_str()).collect();
             let mut config = format!(
                 "tickTime=500\ninitLimit=40\nsyncLimit=20\nmaxClientCnxns=0\nadmin.enableServer=false\n\
-                 4lw.commands.whitelist=*\nminSessionTimeout=1000\nmaxSessionTimeout=60000\ndataDir={}\n{lines}",
-                folder.join("data").display()
+                 4lw.commands.whitelist=*\nminSessionTimeout=1000\nmaxSessionTimeout=60000\ndataDir={}\n{settings}{}\n",
+                folder.join("data").display(),
+                known.join("\n")
             );
             if flavour == Flavour::Ours {
                 config.push_str(&format!("quorumListenAddress={listen}\n"));
             }
-            fs::create_dir_all(&folder).expect("a directory");
-            fs::write(folder.join("zoo.cfg"), config).expect("the configuration is written");
+            configurations.push(config);
         }
         let ensemble = Self {
             flavour,
             directory: directory.to_owned(),
             clients,
+            lines,
+            configurations,
             processes: (0..size).map(|_| None).collect(),
             command: command(flavour),
             network,
         };
-        (0..size).for_each(|member| ensemble.make_directory(member));
+        for member in 0..size {
+            ensemble.make_directory(member);
+            ensemble.configure(member);
+        }
         ensemble
+    }
+
+    /// Writes a member's configuration as it was in the beginning.
+    pub(crate) fn configure(&self, member: usize) {
+        let file = self.folder(member).join("zoo.cfg");
+        fs::write(file, &self.configurations[member]).expect("the configuration is written");
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -111,7 +133,12 @@ impl Ensemble {
         &self.clients
     }
 
-    fn folder(&self, member: usize) -> PathBuf {
+    /// `server.N=…`, as a participant.
+    pub(crate) fn line(&self, member: usize) -> &str {
+        &self.lines[member]
+    }
+
+    pub(crate) fn folder(&self, member: usize) -> PathBuf {
         self.directory.join((member + 1).to_string())
     }
 
@@ -235,6 +262,7 @@ impl Ensemble {
         match four_letter_word(self.clients[member], "srvr") {
             answer if answer.contains("Mode: leader") => Role::Leader,
             answer if answer.contains("Mode: follower") => Role::Follower,
+            answer if answer.contains("Mode: observer") => Role::Observer,
             _ => Role::Neither,
         }
     }

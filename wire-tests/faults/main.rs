@@ -36,6 +36,7 @@ mod checker;
 mod client;
 mod ensemble;
 mod history;
+mod members;
 mod nemesis;
 mod proxy;
 #[allow(dead_code, reason = "likewise")]

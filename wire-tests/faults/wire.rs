@@ -11,6 +11,7 @@ pub(crate) const SET_DATA: i32 = 5;
 pub(crate) const GET_CHILDREN: i32 = 8;
 pub(crate) const SYNC: i32 = 9;
 pub(crate) const MULTI: i32 = 14;
+pub(crate) const RECONFIG: i32 = 16;
 pub(crate) const MULTI_READ: i32 = 22;
 pub(crate) const SET_WATCHES: i32 = 101;
 pub(crate) const CLOSE: i32 = -11;
@@ -19,6 +20,7 @@ pub(crate) const EVENT_XID: i32 = -1;
 pub(crate) const SET_WATCHES_XID: i32 = -8;
 pub(crate) const DATA_CHANGED: i32 = 3;
 
+pub(crate) const NEW_CONFIG_NO_QUORUM: i32 = -13;
 pub(crate) const NO_NODE: i32 = -101;
 pub(crate) const BAD_VERSION: i32 = -103;
 pub(crate) const NODE_EXISTS: i32 = -110;

@@ -4,8 +4,12 @@
 //! configuration towards it, one change at a time, and lets servers vote only when they have caught up; so that what is
 //! wanted may be a while ahead of what is.
 //!
-//! Order of checks, as in ZooKeeper: enabled, part of an ensemble, no other change under way, version, arguments, quorum of
-//! the new configuration, right to write. What only a leader can know comes with the command ([`LeaderKnowledge`]).
+//! Order of checks, as in ZooKeeper: enabled, part of an ensemble, version, arguments, quorum of the new configuration,
+//! right to write. What only a leader can know comes with the command ([`LeaderKnowledge`]).
+//!
+//! ReconfigInProgress is never given: ZooKeeper's is for a membership that is proposed and not in force, and here one is in
+//! force as soon as it is applied. How far raft has come with it is no reason to refuse the next one; a server that never
+//! comes would stand in the way of its own removal.
 //!
 //! Differences: ZooKeeper demands that a majority of the new participants has *caught up*, because they vote at once. Ours
 //! vote when they have, so that being in contact is enough. And setData on `/zookeeper/config` is refused in an ensemble
@@ -38,9 +42,6 @@ pub(super) fn apply(
         Some(current) if !rules.has(Rules::STANDALONE) => current,
         _ => return Err(ErrorCode::Unimplemented),
     };
-    if knowledge.is_some_and(|knowledge| knowledge.change_under_way) {
-        return Err(ErrorCode::ReconfigInProgress);
-    }
     let expected = request.config_version;
     if expected != -1 && expected.cast_unsigned() != current.version {
         return Err(ErrorCode::BadVersion);
