@@ -13,6 +13,7 @@
 //!   reach      index:8
 //!   forgotten  index:8
 //!   members    text
+//!   short
 //! ```
 //!
 //! A message comes over a link whose hello has told whose it is; links lose messages only as a whole tail, simulated ones
@@ -37,6 +38,7 @@ const HOLDING: u8 = 8;
 const REACH: u8 = 9;
 const FORGOTTEN: u8 = 10;
 const MEMBERS: u8 = 11;
+const SHORT: u8 = 12;
 
 /// Who speaks: what the hello of its link has told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +121,8 @@ pub enum PeerMessage {
         /// How far it should reach.
         index: u64,
     },
+    /// The sender's disk is short of space.
+    Short,
 }
 
 impl PeerMessage {
@@ -201,6 +205,7 @@ impl PeerMessage {
                 out.put_u8(FORGOTTEN);
                 out.put_u64(*index);
             }
+            PeerMessage::Short => out.put_u8(SHORT),
         }
         out.freeze()
     }
@@ -248,6 +253,7 @@ impl PeerMessage {
                 let members = Members::parse(&decoder.text()?).map_err(|_| Malformed::UnknownKind)?;
                 PeerMessage::Members(members)
             }
+            SHORT => PeerMessage::Short,
             _ => return Err(Malformed::UnknownKind),
         })
     }
@@ -331,6 +337,7 @@ mod tests {
             PeerMessage::Reach { index: 4 },
             PeerMessage::Forgotten { index: 5 },
             PeerMessage::Members(Members::parse("server.1=a:1:2:participant\nversion=a0").unwrap()),
+            PeerMessage::Short,
         ] {
             assert_eq!(PeerMessage::decode(&message.to_bytes()), Ok(message));
         }

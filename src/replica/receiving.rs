@@ -50,8 +50,9 @@ impl Replica {
                 }
             }
             PeerMessage::Forgotten { index } => self.is_said_to_have_forgotten(from, index)?,
-            // For the server, which has the state and the directory.
-            PeerMessage::Digest { .. } | PeerMessage::Founded { .. } | PeerMessage::Members(_) => {}
+            // For the server, which has the state, the directory and the disks.
+            PeerMessage::Digest { .. } | PeerMessage::Founded { .. } | PeerMessage::Members(_) | PeerMessage::Short => {
+            }
         }
         Ok(())
     }

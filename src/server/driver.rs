@@ -10,6 +10,7 @@
 //! Everything that waits is taken at once, so batches form by themselves while the previous fsync runs, and nothing waits
 //! for a batch to fill.
 
+use super::disks::Disks;
 use super::duties::Duties;
 use super::inbox::Inbox;
 use super::installing::{Installing, Making};
@@ -17,13 +18,12 @@ use super::pending::Closing;
 use super::recorded::OfDriver;
 use super::shared::{AppliedTo, DriverInput, SERVING, SessionNews, Shared};
 use super::snapshot::{Arrived, SnapshotView};
-use super::stall::Stall;
 use super::{ApplierInput, Failure, LogInput};
 use crate::membership::Members;
 use crate::proto::OpCode;
 use crate::proto::jute::Encode;
 use crate::replica::{PeerMessage, Replica, Standing, TICK_MS};
-use crate::state_machine::{ConnectionId, Rules, ServerId};
+use crate::state_machine::{ConnectionId, ServerId};
 use crate::storage::directory::DirectoryError;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -94,6 +94,7 @@ pub(super) struct Driver {
     /// Commands of connections before this one are not submitted.
     pub(super) own_from: ConnectionId,
     pub(super) duties: Duties,
+    pub(super) disks: Disks,
 }
 
 /// What the loop has to remember.
@@ -110,7 +111,6 @@ pub(super) struct Progress {
     /// Since when there is no leader: monotonic, µs.
     pub(super) leaderless_since_us: Option<u64>,
     pub(super) installing: Option<Installing>,
-    pub(super) stall: Stall,
     pub(super) recorded: OfDriver,
 }
 
@@ -136,7 +136,6 @@ impl Driver {
             applied: 0,
             leaderless_since_us: Some(now_us),
             installing: None,
-            stall: Stall::default(),
             recorded: OfDriver::new(),
         };
         progress.recorded.looking();
@@ -153,6 +152,7 @@ impl Driver {
             making: Making::Nothing,
             own_from: ConnectionId(0),
             duties: Duties::new(membership),
+            disks: Disks::default(),
         }
     }
 
@@ -209,6 +209,7 @@ impl Driver {
                     match &message {
                         PeerMessage::Digest { zxid, digest } => self.duties.digest_told(from.server, *zxid, *digest),
                         PeerMessage::Members(members) => self.duties.members_told(members),
+                        PeerMessage::Short => self.short_told(from.server),
                         _ => {}
                     }
                     // A snapshot's message comes with its snapshot, or is not meant.
@@ -270,32 +271,12 @@ impl Driver {
         self.replica.touch(&touched);
         self.replica.tick();
         self.lose_patience(now_us);
-        self.look_at_log(now_us);
-        let is_short = self.shared.statistics.room.is_short();
-        let rules = self.replica.rules().without(Rules::NO_GROWTH);
-        self.replica.set_rules(rules.with(Rules::NO_GROWTH, is_short));
+        self.look_at_disks(now_us);
         if now_us >= self.progress.next_container_check_us {
             self.progress.next_container_check_us = now_us + self.containers.check_interval_ms * 1000;
             self.remove_containers();
         }
         self.do_duties()
-    }
-
-    /// A leader whose disk stands still gives leadership away.
-    fn look_at_log(&mut self, now_us: u64) {
-        let (appended, persisted) = (self.progress.appended, self.progress.persisted);
-        // What waits for the installation of a snapshot waits for the tree.
-        if self.progress.installing.is_some() || !self.progress.stall.begins(now_us, appended, persisted) {
-            return;
-        }
-        tracing::warn!(
-            waiting = appended - persisted,
-            "the disk of the log stands still: nothing becomes durable here, and clients of this server wait. What else \
-             uses that disk (dataLogDir)? A leader hands over to another server"
-        );
-        if self.replica.is_leader() {
-            self.hand_over();
-        }
     }
 
     /// Without a leader for too long, clients are better served elsewhere, as ZooKeeper does.

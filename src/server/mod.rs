@@ -24,6 +24,7 @@ mod checkpointer;
 mod clock;
 mod connection;
 mod digest_md5;
+mod disks;
 mod doors;
 mod driver;
 mod duties;
