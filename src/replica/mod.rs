@@ -83,6 +83,8 @@ pub const FOUNDING: (u64, u64) = (1, 1);
 const TRANSFER_FACTOR: usize = 8;
 /// In an ensemble, a session is given so many ticks more: its signs of life may be on their way from another member.
 const DEADLINE_GRACE_TICKS: u64 = 6;
+/// A follower asks its leader for an answer so often, ticks: a leader that is heard may not hear.
+const CONTACT_TICKS: u64 = 1000 / TICK_MS;
 /// Ticks between two rounds of telling how far the logs reach.
 const WITNESS_TICKS: u64 = 1000 / TICK_MS;
 /// Ticks between heartbeats.
@@ -137,6 +139,8 @@ pub struct Replica {
     witness: Witness,
     /// Which life of each peer this server is linked with.
     contacts: BTreeMap<ServerId, u64>,
+    /// When the leader last answered something that this follower had asked.
+    answered_tick: u64,
     /// To whom snapshots are on their way.
     transfers: BTreeSet<ServerId>,
     tick: u64,
@@ -193,6 +197,7 @@ impl Replica {
             standing: Standing::default(),
             witness: Witness::default(),
             contacts: BTreeMap::new(),
+            answered_tick: 0,
             transfers: BTreeSet::new(),
             tick: 0,
             options,
@@ -265,7 +270,7 @@ impl Replica {
                 .map(|session| internal(server, session, OpCode::CloseSession, Bytes::new()));
             self.queue.commands.extend(closing);
         } else if let Some(leader) = self.standing.leader
-            && let Some((number, sessions)) = self.touches.message()
+            && let Some((number, sessions)) = self.touches.message(self.tick.is_multiple_of(CONTACT_TICKS))
         {
             self.letters.push((leader, PeerMessage::Touches { number, sessions }));
         }
@@ -314,6 +319,15 @@ impl Replica {
     /// Whether this member leads.
     pub fn is_leader(&self) -> bool {
         self.standing.role == Role::Leader
+    }
+
+    /// For how many ticks this follower has had no answer of its leader, whom it may well hear: then writes do not reach it,
+    /// and neither do signs of life. 0 where there is no leader to ask.
+    pub fn unanswered_ticks(&self) -> u64 {
+        match self.standing.leader {
+            Some(leader) if leader != self.options.server => self.tick - self.answered_tick,
+            _ => 0,
+        }
     }
 
     /// How many commands of this server's sessions are not applied yet.
@@ -533,6 +547,7 @@ impl Replica {
             self.queue.reset();
         }
         self.standing = standing;
+        self.answered_tick = self.tick;
         Some(standing)
     }
 }

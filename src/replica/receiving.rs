@@ -38,7 +38,12 @@ impl Replica {
                     self.letters.push((from.server, PeerMessage::Touched { number }));
                 }
             }
-            PeerMessage::Touched { number } => self.touches.confirmed(number),
+            PeerMessage::Touched { number } => {
+                self.touches.confirmed(number);
+                if self.standing.leader == Some(from.server) {
+                    self.answered_tick = self.tick;
+                }
+            }
             PeerMessage::Holding { members } => {
                 for (member, index) in members {
                     self.witness.holds(member, index);

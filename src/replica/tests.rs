@@ -194,6 +194,8 @@ struct Ensemble {
     members: BTreeMap<u64, Replica>,
     applied: BTreeMap<u64, Vec<i32>>,
     cut: BTreeSet<u64>,
+    /// What the first says the second does not hear.
+    mute: BTreeSet<(u64, u64)>,
     mail: VecDeque<(u64, u64, PeerMessage)>,
 }
 
@@ -218,6 +220,7 @@ impl Ensemble {
             members: servers.iter().map(member).collect(),
             applied: BTreeMap::new(),
             cut: BTreeSet::new(),
+            mute: BTreeSet::new(),
             mail: VecDeque::new(),
         }
     }
@@ -251,7 +254,7 @@ impl Ensemble {
             let Some((from, to, message)) = self.mail.pop_front() else {
                 return;
             };
-            if self.cut.contains(&from) || self.cut.contains(&to) {
+            if self.cut.contains(&from) || self.cut.contains(&to) || self.mute.contains(&(from, to)) {
                 continue;
             }
             let peer = Peer {
@@ -553,4 +556,26 @@ fn a_member_that_was_put_back_from_an_old_copy_is_told_and_not_believed() {
         .unwrap();
     let outcome = old.step(peer_of(others[1]), told);
     assert!(matches!(outcome, Err(ReplicaError::Forgotten { last: 0, acknowledged }) if acknowledged > 0));
+}
+
+#[test]
+fn a_follower_notices_that_its_leader_does_not_hear_it() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(80);
+    let leader = ensemble.leader();
+    let follower = ensemble
+        .members
+        .keys()
+        .copied()
+        .find(|server| *server != leader)
+        .unwrap();
+    assert!(ensemble.members[&follower].unanswered_ticks() <= 2 * CONTACT_TICKS);
+    assert_eq!(ensemble.members[&leader].unanswered_ticks(), 0);
+    ensemble.mute.insert((follower, leader));
+    ensemble.run(100);
+    assert_eq!(ensemble.leader(), leader, "it is heard, so nobody stands");
+    assert!(ensemble.members[&follower].unanswered_ticks() >= 100 - 2 * CONTACT_TICKS);
+    ensemble.mute.clear();
+    ensemble.run(30);
+    assert!(ensemble.members[&follower].unanswered_ticks() <= 2 * CONTACT_TICKS);
 }

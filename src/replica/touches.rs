@@ -16,9 +16,10 @@ impl Touches {
         self.waiting.extend(sessions.iter().map(|session| (number, *session)));
     }
 
-    /// The next message: its number, and all sessions that are not confirmed.
-    pub(super) fn message(&mut self) -> Option<(u64, Vec<SessionId>)> {
-        if self.waiting.is_empty() {
+    /// The next message: its number, and all sessions that are not confirmed. If there is none, only where `even_empty` asks
+    /// for one.
+    pub(super) fn message(&mut self, even_empty: bool) -> Option<(u64, Vec<SessionId>)> {
+        if self.waiting.is_empty() && !even_empty {
             return None;
         }
         self.number += 1;
@@ -49,12 +50,13 @@ mod tests {
         let (one, two) = (SessionId(1), SessionId(2));
         let mut touches = Touches::default();
         touches.add(&[one]);
-        assert_eq!(touches.message(), Some((1, vec![one])));
+        assert_eq!(touches.message(false), Some((1, vec![one])));
         touches.add(&[two, one]);
-        assert_eq!(touches.message(), Some((2, vec![one, two])));
+        assert_eq!(touches.message(false), Some((2, vec![one, two])));
         touches.confirmed(1);
-        assert_eq!(touches.message(), Some((3, vec![one, two])));
+        assert_eq!(touches.message(false), Some((3, vec![one, two])));
         touches.confirmed(2);
-        assert_eq!(touches.message(), None);
+        assert_eq!(touches.message(false), None);
+        assert_eq!(touches.message(true), Some((4, vec![])));
     }
 }

@@ -110,6 +110,8 @@ pub(super) struct Progress {
     pub(super) applied: u64,
     /// Since when there is no leader: monotonic, µs.
     pub(super) leaderless_since_us: Option<u64>,
+    /// Whether clients were sent away because of that.
+    pub(super) sent_away: bool,
     pub(super) installing: Option<Installing>,
     pub(super) recorded: OfDriver,
 }
@@ -135,6 +137,7 @@ impl Driver {
             handed: 0,
             applied: 0,
             leaderless_since_us: Some(now_us),
+            sent_away: false,
             installing: None,
             recorded: OfDriver::new(),
         };
@@ -279,17 +282,27 @@ impl Driver {
         self.do_duties()
     }
 
-    /// Without a leader for too long, clients are better served elsewhere, as ZooKeeper does.
-    fn lose_patience(&self, now_us: u64) {
-        let (Some(since_us), Some(patience_ms)) = (self.progress.leaderless_since_us, self.patience.leaderless_ms)
-        else {
+    /// Without a leader for too long, or without an answer of the one that there is, clients are better served elsewhere, as
+    /// ZooKeeper does.
+    fn lose_patience(&mut self, now_us: u64) {
+        let Some(patience_ms) = self.patience.leaderless_ms else {
             return;
         };
-        if self.shared.is_serving() && now_us.saturating_sub(since_us) >= patience_ms * 1000 {
+        let leaderless_us = self
+            .progress
+            .leaderless_since_us
+            .map_or(0, |since_us| now_us.saturating_sub(since_us));
+        let unanswered_ms = self.replica.unanswered_ticks() * TICK_MS;
+        if leaderless_us.max(unanswered_ms * 1000) < patience_ms * 1000 {
+            if std::mem::take(&mut self.progress.sent_away) {
+                self.replica.barrier(SERVING);
+            }
+        } else if self.shared.is_serving() {
             tracing::warn!(
-                "no leader for {patience_ms} ms (syncLimit): clients are sent away until there is one. A majority of the \
-                 participants must be up and reach each other on their quorum ports."
+                "no leader, or no answer of it, for {patience_ms} ms (syncLimit): clients are sent away until there is one. \
+                 A majority of the participants must be up, and reach each other on their quorum ports in both directions."
             );
+            self.progress.sent_away = true;
             self.shared.set_out_of_service();
         }
     }
