@@ -169,7 +169,10 @@ impl Replica {
             check_quorum: true,
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
-            batch_append: true,
+            // raft-rs would put entries into a message that waits already, and look only whether they continue its
+            // entries: behind an empty message for a later index they do not continue it at all. The follower acknowledges
+            // an entry that it does not have (TotalOrder, Durable). The simulation has found it.
+            batch_append: false,
             max_uncommitted_size: UNCOMMITTED_BYTES,
             max_committed_size_per_ready: APPLY_BYTES,
             ..raft::Config::default()
