@@ -20,7 +20,6 @@ impl Chance {
 
     /// The same for the same seed.
     #[cfg(test)]
-    #[expect(dead_code, reason = "the simulation comes next")]
     pub(super) fn seeded(seed: u64) -> Chance {
         Chance {
             seeded: Some(parking_lot::Mutex::new(rand::rngs::StdRng::seed_from_u64(seed))),

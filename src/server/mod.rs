@@ -453,3 +453,6 @@ async fn join(threads: Vec<(&'static str, JoinHandle<()>)>) {
     // A panic was told by the thread itself.
     let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|(_, thread)| drop(thread.join()))).await;
 }
+
+#[cfg(test)]
+pub(crate) mod simulated;

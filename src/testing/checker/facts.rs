@@ -242,7 +242,9 @@ impl Judge<'_> {
                 .iter()
                 .map(|name| {
                     let path = format!("{}/{name}", path.trim_end_matches('/'));
-                    let owner = self.timeline.owner(&path, *zxid);
+                    // Somebody else may have created it anew, without an answer.
+                    let is_sure = !self.timeline.unknown_writes.contains_key(&path);
+                    let owner = if is_sure { self.timeline.owner(&path, *zxid) } else { 0 };
                     (path, owner)
                 })
                 .collect(),

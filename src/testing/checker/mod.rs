@@ -311,6 +311,18 @@ pub struct Summary {
     pub expired: usize,
 }
 
+impl Summary {
+    /// Takes another one's counts along.
+    pub fn add(&mut self, other: &Summary) {
+        self.answered += other.answered;
+        self.acknowledged += other.acknowledged;
+        self.unknown += other.unknown;
+        self.events += other.events;
+        self.digests += other.digests;
+        self.expired += other.expired;
+    }
+}
+
 /// A request, and what became of it.
 #[derive(Clone, Debug)]
 struct Call {
@@ -332,10 +344,12 @@ struct SessionFate {
     timeout_ms: u64,
     /// The greatest zxid that the session has seen.
     last_zxid: i64,
-    /// The greatest one of its replies: an event comes before the reply to the write that it tells of.
+    /// The greatest one of a reply to it.
     replied: i64,
     /// The zxid of the last write that was done for it: the session was there then.
     alive_at: i64,
+    /// Whether it was asked to end.
+    is_closing: bool,
     /// The zxid that closed it.
     closed_at: Option<i64>,
     /// When somebody was told that it is gone.

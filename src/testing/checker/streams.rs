@@ -160,7 +160,7 @@ impl Reader<'_> {
         fate.expired_at_us.get_or_insert(at_us);
         let silent_ms = at_us.saturating_sub(fate.last_sign_us) / 1000;
         let due_ms = fate.timeout_ms - fate.timeout_ms * drift / 1000;
-        if fate.closed_at.is_none() && silent_ms < due_ms {
+        if !fate.is_closing && silent_ms < due_ms {
             let text = format!(
                 "session {session:#x} is gone at {at_us} after {silent_ms} ms without a sign of life, its timeout is {} ms",
                 fate.timeout_ms
@@ -175,7 +175,7 @@ impl Reader<'_> {
         };
         let (server, session) = (known.server, known.session);
         let fate = self.streams.sessions.get(&session);
-        let is_over = fate.is_some_and(|fate| fate.closed_at.is_some() || fate.expired_at_us.is_some());
+        let is_over = fate.is_some_and(|fate| fate.is_closing || fate.expired_at_us.is_some());
         if self.expectations.only_deaths && !by_client && !self.down.contains(&server) && !is_over {
             let text = format!("server {server} lives, and has ended connection {connection} at {at_us}");
             self.violated(Promise::NoReconnectOnFailover, text);
@@ -187,6 +187,9 @@ impl Reader<'_> {
             return;
         };
         known.waiting.push_back(call);
+        if *request == Request::Close {
+            self.streams.sessions.entry(known.session).or_default().is_closing = true;
+        }
         self.streams.positions.insert(call, self.streams.calls.len());
         self.streams.calls.push(Call {
             connection,
@@ -222,7 +225,7 @@ impl Reader<'_> {
             known.synced_at_us = called.called_at_us;
         }
         known.replied = known.replied.max(zxid);
-        let before = self.fate_after_reply(&called, zxid, is_command, result.is_ok());
+        let least = self.fate_after_reply(&called, zxid, is_command, result.is_ok());
         self.streams.summary.answered += 1;
         self.streams.summary.acknowledged += usize::from(is_command && result.is_ok());
         if expected != Some(call) {
@@ -230,7 +233,7 @@ impl Reader<'_> {
             self.violated(Promise::SessionOrder, text);
         }
         if zxid > 0 {
-            self.check_zxid(&called, zxid, before, is_command);
+            self.check_zxid(&called, zxid, least, is_command);
         }
         if is_command && zxid > 0 {
             let first = *self.commands.entry(zxid).or_insert(call);
@@ -245,10 +248,11 @@ impl Reader<'_> {
         self.seen = self.seen.max(zxid);
     }
 
-    /// Notes what the reply says of the session; gives the zxid that it had seen before, and that of its last reply.
-    fn fate_after_reply(&mut self, call: &Call, zxid: i64, is_command: bool, succeeded: bool) -> (i64, i64) {
+    /// Notes what the reply says of the session; gives the least zxid that the reply may have. The event of a session's own
+    /// write has come before the reply, and has its zxid.
+    fn fate_after_reply(&mut self, call: &Call, zxid: i64, is_command: bool, succeeded: bool) -> i64 {
         let fate = self.streams.sessions.entry(call.session).or_default();
-        let before = (fate.last_zxid, fate.replied);
+        let least = fate.last_zxid.max(fate.replied + i64::from(is_command));
         fate.last_zxid = fate.last_zxid.max(zxid);
         fate.replied = fate.replied.max(zxid);
         if is_command && call.request == Request::Close && succeeded {
@@ -260,20 +264,20 @@ impl Reader<'_> {
         if self.expectations.signs_arrive || is_command {
             fate.last_sign_us = fate.last_sign_us.max(call.called_at_us);
         }
-        before
+        least
     }
 
-    fn check_zxid(&mut self, call: &Call, zxid: i64, (before, replied): (i64, i64), is_command: bool) {
+    fn check_zxid(&mut self, call: &Call, zxid: i64, least: i64, is_command: bool) {
         let Call {
             session,
             connection,
             request,
             ..
         } = call;
-        if zxid < before || (is_command && zxid == replied) {
+        if zxid < least {
             let text = format!(
-                "session {session:#x} had seen zxid {before:#x}, and {request:?} on connection {connection} was answered \
-                 with {zxid:#x}"
+                "after what session {session:#x} had seen, {request:?} on connection {connection} must be answered with the \
+                 zxid {least:#x} at least, and was with {zxid:#x}"
             );
             self.violated(Promise::SessionOrder, text);
         } else if is_command && zxid <= call.seen_before {

@@ -1,0 +1,142 @@
+//! What of a simulated member survives its process.
+
+use crate::proto::{Acl, SessionId, Zxid};
+use crate::replica::{FOUNDING, MembersAt, Registry};
+use crate::server::Failure;
+use crate::state_machine::{AclId, Checkpoint, DataRecord, NodeRecord, Record, Session, State, StoredStat};
+use crate::storage::file::memory::{self, Faults, MemoryFiles};
+use crate::storage::log::LogPoint;
+use crate::storage::tree::Meta;
+use bytes::Bytes;
+use protobuf::Message as _;
+use raft::prelude::ConfState;
+use std::collections::BTreeMap;
+
+/// A tree in memory, in the records of checkpoints.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StoredTree {
+    nodes: BTreeMap<(String, String), (StoredStat, Option<Bytes>)>,
+    sessions: BTreeMap<SessionId, Session>,
+    acls: BTreeMap<u32, Vec<Acl>>,
+    /// What it leads to; `None` if nothing was ever stored.
+    pub(super) meta: Option<Meta>,
+}
+
+impl StoredTree {
+    pub(super) fn commit(&mut self, checkpoint: Checkpoint, applied: LogPoint, members: &MembersAt) {
+        for record in checkpoint.records {
+            match record {
+                Record::Node {
+                    parent,
+                    name,
+                    stat,
+                    data,
+                } => {
+                    let key = (parent.as_str().to_owned(), name.as_str().to_owned());
+                    let data = match data {
+                        DataRecord::Set(data) => data,
+                        DataRecord::Kept => self.nodes.get(&key).and_then(|(_, data)| data.clone()),
+                    };
+                    self.nodes.insert(key, (stat, data));
+                }
+                Record::NodeRemoved { parent, name } => {
+                    self.nodes
+                        .remove(&(parent.as_str().to_owned(), name.as_str().to_owned()));
+                }
+                Record::Session(session) => drop(self.sessions.insert(session.id, session)),
+                Record::SessionRemoved(session) => drop(self.sessions.remove(&session)),
+                Record::Acl(id, acl) => drop(self.acls.insert(id.0, acl.entries().to_vec())),
+                Record::AclRemoved(id) => drop(self.acls.remove(&id.0)),
+            }
+        }
+        self.meta = Some(Meta {
+            applied,
+            zxid: checkpoint.zxid.0,
+            digest: checkpoint.digest,
+            membership: members.conf_state.write_to_bytes().unwrap_or_default().into(),
+            extension: members.registry.to_bytes(),
+        });
+    }
+
+    pub(super) fn load(&self) -> Result<State, Failure> {
+        let Some(meta) = &self.meta else {
+            return Ok(State::new());
+        };
+        let mut loader = State::loader();
+        for (id, acl) in &self.acls {
+            loader.acl(AclId(*id), acl)?;
+        }
+        for session in self.sessions.values() {
+            loader.session(*session)?;
+        }
+        for ((parent, name), (stat, data)) in &self.nodes {
+            let (stat, data) = (*stat, data.clone());
+            loader.node(parent.as_bytes(), name.as_bytes(), NodeRecord { stat, data })?;
+        }
+        Ok(loader.finish(Zxid(meta.zxid), meta.digest)?)
+    }
+}
+
+/// What of a member survives its process: files, tree, and whose they are.
+#[derive(Debug)]
+pub(crate) struct SimulatedDisk {
+    pub(super) files: MemoryFiles,
+    pub(super) committed: StoredTree,
+    pub(super) durable: StoredTree,
+    /// The life of this directory.
+    pub(crate) incarnation: u64,
+    pub(super) boots: u64,
+}
+
+impl SimulatedDisk {
+    /// An empty one.
+    pub(crate) fn new(incarnation: u64) -> SimulatedDisk {
+        SimulatedDisk {
+            files: MemoryFiles::new(),
+            committed: StoredTree::default(),
+            durable: StoredTree::default(),
+            incarnation,
+            boots: 0,
+        }
+    }
+
+    /// That of a member of an ensemble that was just founded.
+    pub(crate) fn founded(incarnation: u64, conf_state: &ConfState, registry: &Registry) -> SimulatedDisk {
+        let mut disk = SimulatedDisk::new(incarnation);
+        let (index, term) = FOUNDING;
+        let members = MembersAt {
+            index,
+            conf_state: conf_state.clone(),
+            registry: registry.clone(),
+        };
+        let checkpoint = State::new().take_dirty();
+        disk.committed.commit(checkpoint, LogPoint { index, term }, &members);
+        disk.durable = disk.committed.clone();
+        disk
+    }
+
+    /// The power is cut: what was not synced is gone, or torn.
+    pub(crate) fn cut_power(&mut self, chance: u64) {
+        let mut chance = memory::Chance(chance);
+        self.files = self.files.crash(&mut chance);
+        if chance.below(2) == 0 {
+            self.committed = self.durable.clone();
+        }
+        // Otherwise the tree's journal had reached the disk by itself.
+        self.durable = self.committed.clone();
+    }
+
+    /// The process was killed: what it has written is there.
+    pub(crate) fn kill(&mut self) {
+        self.files = self.files.kill();
+        self.durable = self.committed.clone();
+    }
+
+    /// The next fsync fails.
+    pub(crate) fn fail_next_sync(&self) {
+        self.files.set_faults(Faults {
+            sync_fails_in: Some(0),
+            ..Faults::default()
+        });
+    }
+}

@@ -1,0 +1,176 @@
+//! Connections of clients: bytes stay in order, and an end is told later, if at all.
+
+use super::{Happening, Wire, World};
+use crate::net::{Conversation as _, Flow};
+use crate::server::simulated::SimulatedMember;
+use crate::testing::client::{Client, Wish};
+use crate::testing::workload::Worker;
+use bytes::{Bytes, BytesMut};
+use std::net::SocketAddr;
+
+impl World {
+    pub(super) fn add_client(&mut self, worker: Worker, timeout_ms: u64, pinned: Option<usize>) -> usize {
+        let client = self.clients.len();
+        self.clients.push(Client::new(worker, timeout_ms));
+        self.pinned.push(pinned);
+        self.wire_of.push(None);
+        let wait_us = self.lots.between(0, 20_000);
+        self.after(wait_us, Happening::Act(client));
+        client
+    }
+
+    pub(super) fn fulfil(&mut self, client: usize, wishes: Vec<Wish>) {
+        for wish in wishes {
+            match wish {
+                Wish::Connect => self.connect(client),
+                Wish::Send(bytes) => {
+                    if let Some(wire) = self.wire_of[client] {
+                        self.send_to_server(wire, bytes);
+                    }
+                }
+                Wish::Hangup => {
+                    if let Some(wire) = self.wire_of[client].take() {
+                        // Sometimes the server does not learn of it for a while.
+                        let late_us = if self.lots.below(4) == 0 { 2_000_000 } else { 1_000 };
+                        let wait_us = self.lots.between(100, late_us);
+                        let at_us = self.wires.get(&wire).map_or(0, |wire| wire.at_server_us);
+                        self.at(
+                            at_us.max(self.recorder.now_us + wait_us),
+                            Happening::HangupAtServer(wire),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, client: usize) {
+        let member = self.pinned[client].unwrap_or_else(|| self.lots.below(self.members.len()));
+        let is_paused = self.members[member].paused_until_us > self.recorder.now_us;
+        if self.members[member].running.is_none() || is_paused {
+            return;
+        }
+        let id = self.next_wire;
+        self.next_wire += 1;
+        let address = SocketAddr::from(([10, 0, 0, 1], u16::try_from(id % 60_000).unwrap_or(0)));
+        let server = self.member(member).admit(address);
+        let now_us = self.recorder.now_us;
+        self.wires.insert(
+            id,
+            Wire {
+                client,
+                member,
+                life: self.members[member].life,
+                server,
+                socket: BytesMut::new(),
+                received: BytesMut::new(),
+                output: BytesMut::new(),
+                flow: Flow::Read,
+                at_server_us: now_us,
+                at_client_us: now_us,
+            },
+        );
+        self.wire_of[client] = Some(id);
+        let bytes = self.clients[client].connected(id, now_us);
+        self.send_to_server(id, bytes);
+    }
+
+    pub(super) fn send_to_server(&mut self, id: u64, bytes: Bytes) {
+        let delay_us = self.lots.between(50, 400);
+        let now_us = self.recorder.now_us;
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        wire.at_server_us = wire.at_server_us.max(now_us + delay_us);
+        let at_us = wire.at_server_us;
+        self.recorder.bytes(&bytes);
+        self.at(at_us, Happening::ToServer { wire: id, bytes });
+    }
+
+    pub(super) fn at_server(&mut self, id: u64, bytes: &Bytes) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        wire.socket.extend_from_slice(bytes);
+        let (member, life) = (wire.member, wire.life);
+        if self.is_alive(member, life) {
+            self.advance(id);
+            self.settle(member);
+        }
+    }
+
+    /// What the task of a socket does.
+    pub(super) fn advance(&mut self, id: u64) {
+        let Some(wire) = self.wires.get(&id) else { return };
+        let (member, life) = (wire.member, wire.life);
+        if !self.is_alive(member, life) {
+            return;
+        }
+        self.member(member);
+        let mut said = Vec::new();
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        let Some(server) = wire.server.clone() else { return };
+        let is_over = loop {
+            if wire.flow == Flow::Read && !wire.socket.is_empty() {
+                wire.received.unsplit(wire.socket.split());
+            }
+            wire.flow = server.advance(&mut wire.received, &mut wire.output);
+            if wire.flow == Flow::Abort {
+                break true;
+            }
+            if !wire.output.is_empty() {
+                said.push(wire.output.split().freeze());
+                continue;
+            }
+            if wire.flow == Flow::Close {
+                break true;
+            }
+            if wire.flow == Flow::Pause || wire.socket.is_empty() {
+                break false;
+            }
+        };
+        if is_over {
+            wire.server = None;
+            SimulatedMember::ended(&server);
+        }
+        for bytes in said {
+            let delay_us = self.lots.between(50, 400);
+            let at_us = self.client_time(id, delay_us);
+            self.recorder.bytes(&bytes);
+            self.at(at_us, Happening::ToClient { wire: id, bytes });
+        }
+        if is_over {
+            let at_us = self.client_time(id, 100);
+            self.at(at_us, Happening::HangupAtClient(id));
+        }
+    }
+
+    pub(super) fn client_time(&mut self, id: u64, delay_us: u64) -> u64 {
+        let now_us = self.recorder.now_us;
+        self.wires.get_mut(&id).map_or(now_us, |wire| {
+            wire.at_client_us = wire.at_client_us.max(now_us + delay_us);
+            wire.at_client_us
+        })
+    }
+
+    pub(super) fn at_client(&mut self, id: u64, bytes: &Bytes) {
+        let Some(wire) = self.wires.get(&id) else { return };
+        let (client, server) = (wire.client, wire.member as u64 + 1);
+        if self.wire_of[client] != Some(id) {
+            return;
+        }
+        let now_us = self.recorder.now_us;
+        let wishes = self.clients[client].received(bytes, server, now_us, &mut self.recorder);
+        self.fulfil(client, wishes);
+    }
+
+    pub(super) fn hung_up(&mut self, id: u64) {
+        let Some(wire) = self.wires.get(&id) else { return };
+        let client = wire.client;
+        if wire.server.is_none() || !self.is_alive(wire.member, wire.life) {
+            self.wires.remove(&id);
+        } else {
+            self.after(500, Happening::HangupAtServer(id));
+        }
+        if self.wire_of[client] == Some(id) {
+            self.wire_of[client] = None;
+            self.clients[client].hung_up(&mut self.recorder);
+        }
+    }
+}
