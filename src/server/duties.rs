@@ -5,14 +5,14 @@
 use super::driver::Driver;
 use super::ensemble_view::EnsembleView;
 use super::{Failure, LogInput};
-use crate::membership::Members;
+use crate::membership::{Members, Server};
 use crate::proto::{OpCode, Zxid};
 use crate::replica::{PeerMessage, TICK_MS};
 use crate::replica::{Step, Survey, next_step};
 use crate::state_machine::command::MembershipBody;
 use crate::state_machine::{Rules, ServerId};
 use raft::prelude::ConfState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whom to be linked with: the wanted members, and those of before that raft still has. A leader that is removed has to
 /// hand over first, and needs its links for that.
@@ -24,6 +24,17 @@ fn to_be_linked(wanted: &Members, linked: &Members, conf_state: &ConfState) -> M
         all.servers.entry(*id).or_insert_with(|| server.clone());
     }
     all
+}
+
+/// The lines in which two lists differ. Where clients connect does not count: it may stand elsewhere in a file.
+fn differing(one: &Members, other: &Members) -> Vec<String> {
+    let line = |members: &Members, id| {
+        let server: Option<&Server> = members.servers.get(id);
+        server.map(|server| (server.addresses.clone(), server.peer_type))
+    };
+    let ids: BTreeSet<_> = one.servers.keys().chain(other.servers.keys()).collect();
+    let differing = ids.into_iter().filter(|id| line(one, id) != line(other, id));
+    differing.map(|id| format!("server.{id}")).collect()
 }
 
 /// Ticks between two looks at the members.
@@ -38,6 +49,8 @@ pub(super) struct Duties {
     configured: Option<Members>,
     /// The members that the links were last told.
     linked: Members,
+    /// Whether the configuration was compared with the membership.
+    compared_files: bool,
     /// The newest membership that a peer has told of.
     heard: Members,
     /// Which version of the membership each life of a peer was told.
@@ -56,6 +69,7 @@ impl Duties {
             tick: 0,
             // The links begin with what the configuration says.
             linked: configured.clone().unwrap_or_default(),
+            compared_files: false,
             heard: Members::default(),
             told_to: BTreeMap::new(),
             told_of_leaving: false,
@@ -103,10 +117,31 @@ impl Driver {
         match wanted {
             None => self.write_first_members(),
             Some(wanted) => {
+                self.compare_files(&wanted);
                 self.tell_members(&wanted);
                 self.tell_if_left(&wanted);
                 self.lead_members(&wanted);
             }
+        }
+    }
+
+    /// Whoever edits the `server.N` lines of a file and restarts expects that they count, as ZooKeeper's do without reconfig.
+    fn compare_files(&mut self, wanted: &Members) {
+        if std::mem::replace(&mut self.duties.compared_files, true) {
+            return;
+        }
+        let configured = self.duties.configured.as_ref();
+        let differing = configured
+            .map(|configured| differing(configured, wanted))
+            .unwrap_or_default();
+        if !differing.is_empty() {
+            tracing::warn!(
+                "this server's configuration and the ensemble differ in {}. The ensemble goes by /zookeeper/config (version \
+                 {:x}), and the lines of the file count no more. Change the members with reconfig (zkCli.sh; it needs \
+                 reconfigEnabled=true), or put the file right.",
+                differing.join(", "),
+                wanted.version
+            );
         }
     }
 
@@ -259,6 +294,18 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_an_operator_has_edited_are_found() {
+        let members = |text: &str| Members::parse(text).unwrap();
+        let file = members("server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2:observer\nserver.4=d:1:2");
+        let state = members("server.1=a:1:2;3\nserver.2=z:1:2\nserver.3=c:1:2\nserver.5=e:1:2\nversion=7");
+        assert_eq!(
+            differing(&file, &state),
+            ["server.2", "server.3", "server.4", "server.5"]
+        );
+        assert!(differing(&file, &file).is_empty());
+    }
 
     #[test]
     fn the_links_of_a_removed_member_stay_until_raft_has_let_it_go() {
