@@ -76,7 +76,10 @@ pub(crate) struct Worker<'stage> {
     member: usize,
     session: (i64, Vec<u8>),
     last_sign_of_life: Instant,
+    /// Of replies; what ZooKeeper's clients tell a server when they come back.
     last_zxid: i64,
+    /// Of events, which may run ahead of the replies.
+    event_zxid: i64,
     xid: i32,
     values: u64,
     /// The newest version of each register that this session has seen.
@@ -101,6 +104,7 @@ impl<'stage> Worker<'stage> {
             session: (0, Vec::new()),
             last_sign_of_life: Instant::now(),
             last_zxid: 0,
+            event_zxid: 0,
             xid: 0,
             values: 0,
             versions: [-1; REGISTERS],
@@ -229,8 +233,9 @@ impl<'stage> Worker<'stage> {
             let paths: Vec<String> = self.watches.keys().map(|register| register_path(*register)).collect();
             let zxid = self.last_zxid;
             let xid = wire::SET_WATCHES_XID;
+            let seen = zxid.max(self.event_zxid);
             for path in &paths {
-                self.note_watch_again(path, zxid);
+                self.note_watch_again(path, seen);
             }
             let call = self.note_call(Request::Other);
             connection.send(&wire::request(xid, wire::SET_WATCHES, |body| {
@@ -637,6 +642,7 @@ impl<'stage> Worker<'stage> {
     /// Only data watches are set, on registers.
     fn take_event(&mut self, reader: &mut Reader<'_>, zxid: i64) {
         self.history.events += 1;
+        self.event_zxid = self.event_zxid.max(zxid);
         let event = wire::event(reader);
         let register = event
             .as_ref()
