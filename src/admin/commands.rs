@@ -18,7 +18,7 @@ use super::rights::{self, Denied};
 use super::status::{Status, version};
 use super::text;
 use super::words::NOT_SERVING;
-use crate::server::{Connection, ConnectionView, EnsembleRole, Shared};
+use crate::server::{Connection, ConnectionView, EnsembleRole, Service, Shared};
 use std::net::IpAddr;
 
 /// The version of the digest that `hash` shows: Apache's second.
@@ -268,7 +268,7 @@ fn member(name: &str, value: Json) -> (String, Json) {
 }
 
 fn is_read_only(shared: &Shared) -> bool {
-    shared.ensemble().role == EnsembleRole::ReadOnly
+    shared.service() == Service::ReadOnly
 }
 
 fn configuration(status: &Status, shared: &Shared) -> Members {

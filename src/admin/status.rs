@@ -5,7 +5,7 @@ use super::process::{Process, directory_bytes};
 use crate::config::{Config, Membership, MetricsProvider, PeerType};
 use crate::membership::{Members, Server, ServerId};
 use crate::proto::Zxid;
-use crate::server::{ConnectionView, EnsembleRole, EnsembleView, Latency, ProposalSizes, Shared};
+use crate::server::{ConnectionView, EnsembleRole, EnsembleView, Latency, ProposalSizes, Service, Shared};
 use crate::state_machine::{Counts, QuotaTotals};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -83,9 +83,9 @@ impl Status {
         let _ = self.shared.set(shared);
     }
 
-    /// The server, if it serves.
+    /// The server, if it serves anybody.
     pub(super) fn serving(&self) -> Option<Arc<Shared>> {
-        self.shared.get()?.upgrade().filter(|shared| shared.is_serving())
+        self.present().filter(|shared| shared.service() != Service::Nobody)
     }
 
     /// The server, if there is one, be it that it serves nobody.

@@ -8,7 +8,7 @@ use super::process::{self, Process};
 use super::status::{Status, version};
 use super::text::{self, Data};
 use crate::config::FOUR_LETTER_WORDS;
-use crate::server::{Connection, EnsembleRole, Shared, Word, Words};
+use crate::server::{Connection, Service, Shared, Word, Words};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ fn answer_of_server(status: &Status, shared: &Shared, word: &str) -> String {
         "wchc" => WatchListing::gather(shared).into_text_by_session(),
         "wchp" => WatchListing::gather(shared).into_text_by_path(),
         "mntr" => monitor(status, shared),
-        "isro" if shared.ensemble().role == EnsembleRole::ReadOnly => "ro".to_owned(),
+        "isro" if shared.service() == Service::ReadOnly => "ro".to_owned(),
         "isro" => "rw".to_owned(),
         "hash" => digests(shared),
         // The caller has found the word in the list of all words.

@@ -24,6 +24,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Read-only mode begins a tick after the leader is lost, and not before so many ms, as in ZooKeeper: an election is over
+/// by then.
+const READ_ONLY_AFTER_MS: u64 = 2000;
+
 /// Exit codes, as ZooKeeper's server has them.
 const UNEXPECTED: u8 = 1;
 const INVALID_INVOCATION: u8 = 2;
@@ -338,6 +342,8 @@ fn options(config: &Config, status: Arc<Status>, ensemble: Option<EnsembleOption
         },
         patience: Patience {
             leaderless_ms: (!is_alone).then_some(leaderless_ms),
+            read_only_ms: (!is_alone && config.reads.read_only_mode)
+                .then_some(u64::from(config.sessions.tick_ms).max(READ_ONLY_AFTER_MS)),
         },
         ensemble,
         words: Box::new(move |shared| -> Box<dyn Words> {

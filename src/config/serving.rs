@@ -241,7 +241,7 @@ pub(super) const KEYS: &[Key] = &[
         Setter::Strict(|draft, on| draft.config.sessions.local_upgrading = on),
         "a local session that creates an ephemeral becomes a global one",
     ),
-    Key::not_yet(
+    Key::honoured(
         "readonlymode.enabled",
         "false",
         Setter::Lenient(|draft, on| draft.config.reads.read_only_mode = on),

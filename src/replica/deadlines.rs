@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use std::collections::BTreeMap;
 
 /// The deadlines of all open sessions.
-pub(super) struct Deadlines {
+pub struct Deadlines {
     now: u64,
     /// Ticks beyond the timeout. At least one: the touch may have come at the very end of its tick, and no session may lose
     /// time by the coarseness of ticks.
@@ -34,7 +34,7 @@ impl Deadline {
 
 impl Deadlines {
     /// No session; each is given `grace_ticks` beyond its timeout, and one more.
-    pub(super) fn new(grace_ticks: u64) -> Deadlines {
+    pub fn new(grace_ticks: u64) -> Deadlines {
         Deadlines {
             now: 0,
             grace: grace_ticks + 1,
@@ -43,7 +43,8 @@ impl Deadlines {
         }
     }
 
-    pub(super) fn open(&mut self, session: SessionId, timeout_ticks: u64) {
+    /// A session is open, or has another timeout; its time begins now.
+    pub fn open(&mut self, session: SessionId, timeout_ticks: u64) {
         let deadline = Deadline {
             timeout_ticks,
             last_touch: self.now,
@@ -53,18 +54,20 @@ impl Deadlines {
         self.sessions.insert(session, deadline);
     }
 
-    pub(super) fn close(&mut self, session: SessionId) {
+    /// A session is closed.
+    pub fn close(&mut self, session: SessionId) {
         self.sessions.remove(&session);
     }
 
-    pub(super) fn touch(&mut self, session: SessionId) {
+    /// A sign of life of a session.
+    pub fn touch(&mut self, session: SessionId) {
         if let Some(deadline) = self.sessions.get_mut(&session) {
             deadline.last_touch = self.now;
         }
     }
 
     /// The ticks that each session has left, in no order.
-    pub(super) fn remaining(&self) -> impl Iterator<Item = (SessionId, u64)> {
+    pub fn remaining(&self) -> impl Iterator<Item = (SessionId, u64)> {
         let (now, grace) = (self.now, self.grace);
         self.sessions
             .iter()
@@ -72,13 +75,13 @@ impl Deadlines {
     }
 
     /// No session is open any more.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.sessions.clear();
         self.queue.clear();
     }
 
     /// Gives every session its full timeout again.
-    pub(super) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         for deadline in self.sessions.values_mut() {
             deadline.last_touch = self.now;
         }
@@ -86,7 +89,7 @@ impl Deadlines {
 
     /// One tick has passed: the sessions whose deadline that was, in order of their ids. Each is told again after another
     /// timeout unless it is closed by then, in case the command that closes it is lost.
-    pub(super) fn tick(&mut self) -> Vec<SessionId> {
+    pub fn tick(&mut self) -> Vec<SessionId> {
         self.now += 1;
         let mut expired = Vec::new();
         while let Some(entry) = self.queue.first_entry().filter(|entry| *entry.key() <= self.now) {

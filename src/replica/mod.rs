@@ -43,7 +43,6 @@ use crate::state_machine::command::LeaderKnowledge;
 use crate::state_machine::{Batch, Command, Origin, Rules, ServerId, Stamp};
 use barriers::Barriers;
 use bytes::Bytes;
-use deadlines::Deadlines;
 use log_view::LogView;
 use outbox::{Forwarded, Outbox};
 
@@ -54,6 +53,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use touches::Touches;
 use witness::Witness;
 
+pub use deadlines::Deadlines;
 pub use drive::{CAUGHT_UP_ENTRIES, Move, Step, Survey, next_step};
 pub use log_view::Recovered;
 pub use peer::{Peer, PeerMessage};
@@ -582,7 +582,7 @@ fn next_batch(commands: &[Command]) -> usize {
 }
 
 /// A session's timeout in ticks, rounded up: rounding must never take time away from a session.
-fn timeout_ticks(timeout_ms: i32) -> u64 {
+pub fn timeout_ticks(timeout_ms: i32) -> u64 {
     u64::try_from(timeout_ms).unwrap_or(0).div_ceil(TICK_MS)
 }
 

@@ -116,8 +116,8 @@ fn sasl_failed(required: bool) -> Kind {
         (ErrorCode::AuthFailed, Closing::AuthenticationFailed)
     };
     Kind::Last {
-        error,
-        zxid: Zxid(0),
+        error: Some(error),
+        zxid: Some(Zxid(0)),
         null_token: true,
         closing,
     }

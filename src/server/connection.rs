@@ -8,7 +8,7 @@ use super::numbers::ConnectionNumbers;
 use super::pending::{Closing, Intake};
 use super::pipeline::{Phase, Pipeline, Surroundings};
 use super::settings::{HANDSHAKE_BYTES, Settings};
-use super::shared::{DriverInput, Shared, Word};
+use super::shared::{DriverInput, Service, Shared, Word};
 use crate::net::tls::HandshakeError;
 use crate::net::{Conversation, Flow};
 use crate::proto::{Identity, SessionId, frame};
@@ -257,6 +257,10 @@ impl Connection {
         }
         let here = self.shared.applied_zxid();
         let new_session: NewSession = self.shared.new_session();
+        if self.shared.service() == Service::ReadOnly {
+            self.first_frame_read_only(received, new_session, surroundings);
+            return None;
+        }
         self.with_pipeline(|pipeline| {
             let taken = match frame::split_frame(received, HANDSHAKE_BYTES) {
                 Ok(None) => Ok(()),
@@ -269,6 +273,34 @@ impl Connection {
             }
         });
         None
+    }
+
+    /// The first frame of a connection while there is no leader.
+    fn first_frame_read_only(&self, received: &mut BytesMut, new_session: NewSession, surroundings: &Surroundings<'_>) {
+        let state = self.shared.state.read();
+        let session = self.with_pipeline(|pipeline| {
+            if !matches!(pipeline.phase, Phase::Handshake) {
+                // It was closed meanwhile.
+                return None;
+            }
+            let taken = match frame::split_frame(received, HANDSHAKE_BYTES) {
+                Ok(None) => Ok(()),
+                // Looked at under the pipeline's lock: whoever ends the mode sets this first and closes connections then.
+                Ok(Some(_)) if self.shared.service() != Service::ReadOnly => Err(Closing::NotServing),
+                Ok(Some(frame)) => pipeline.connect_read_only(&frame, &state, new_session, surroundings),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(closing) = taken {
+                pipeline.close(closing, surroundings.statistics);
+            }
+            matches!(pipeline.phase, Phase::Open).then_some(pipeline.session)
+        });
+        drop(state);
+        if let Some(session) = session
+            && let Some(previous) = self.shared.bind(session, self.id)
+        {
+            previous.close(Closing::SessionGone);
+        }
     }
 
     /// A sign of life: reported once per tick, however much arrives.

@@ -16,7 +16,7 @@ use super::inbox::Inbox;
 use super::installing::{Installing, Making};
 use super::pending::Closing;
 use super::recorded::OfDriver;
-use super::shared::{AppliedTo, DriverInput, SERVING, SessionNews, Shared};
+use super::shared::{AppliedTo, DriverInput, SERVING, Service, SessionNews, Shared};
 use super::snapshot::{Arrived, SnapshotView};
 use super::{ApplierInput, Failure, LogInput};
 use crate::membership::Members;
@@ -45,6 +45,9 @@ pub struct ContainerSchedule {
 pub struct Patience {
     /// Without a leader for so long, clients are sent away (`syncLimit` × `tickTime`), ms. `None` for a lone server.
     pub leaderless_ms: Option<u64>,
+    /// Without a leader for so long, only clients that have asked for it are served, and only reads
+    /// (`readonlymode.enabled`), ms. `None`: nobody is.
+    pub read_only_ms: Option<u64>,
 }
 
 /// What a driver needs of the world beyond its member: the peers, and what is told to them.
@@ -271,7 +274,11 @@ impl Driver {
         }
         self.progress.next_tick_us = now_us + TICK_MS * 1000;
         let touched = self.shared.next_tick();
-        self.replica.touch(&touched);
+        if self.shared.service() == Service::ReadOnly {
+            self.shared.age_read_only(&touched);
+        } else {
+            self.replica.touch(&touched);
+        }
         self.replica.tick();
         self.lose_patience(now_us);
         self.look_at_disks(now_us);
@@ -292,8 +299,13 @@ impl Driver {
             .progress
             .leaderless_since_us
             .map_or(0, |since_us| now_us.saturating_sub(since_us));
-        let unanswered_ms = self.replica.unanswered_ticks() * TICK_MS;
-        if leaderless_us.max(unanswered_ms * 1000) < patience_ms * 1000 {
+        let unanswered_us = self.replica.unanswered_ticks() * TICK_MS * 1000;
+        let patience_us = patience_ms * 1000;
+        if let Some(limit_ms) = self.patience.read_only_ms {
+            // A leader that is there is asked now and then only: its silence of two seconds means nothing yet.
+            self.consider_read_only(leaderless_us >= limit_ms * 1000 || unanswered_us >= patience_us);
+        }
+        if leaderless_us.max(unanswered_us) < patience_us {
             if std::mem::take(&mut self.progress.sent_away) {
                 self.replica.barrier(SERVING);
             }
@@ -305,6 +317,27 @@ impl Driver {
             self.progress.sent_away = true;
             self.shared.set_out_of_service();
         }
+    }
+
+    /// Read-only mode is configured: it begins and ends.
+    fn consider_read_only(&mut self, is_due: bool) {
+        let is_read_only = self.shared.service() == Service::ReadOnly;
+        if is_read_only && !is_due {
+            // The leader that was there all along answers again.
+            self.shared.set_out_of_service();
+            self.replica.barrier(SERVING);
+        } else if is_due && !is_read_only && self.has_belonged() && !self.shared.is_stopping() {
+            tracing::warn!(
+                "no leader, or no answer of it: read-only from now on (readonlymode.enabled), for clients that have asked \
+                 for that; others are sent away. Writes need a majority of the participants."
+            );
+            self.shared.set_read_only();
+        }
+    }
+
+    /// Whether this server has ever got the state of its ensemble: an empty tree is not what clients mean by old data.
+    fn has_belonged(&self) -> bool {
+        !self.replica.conf_state().voters.is_empty()
     }
 
     /// Proposes the removal of containers and TTL znodes that have served their time; the state checks again.
@@ -363,6 +396,10 @@ impl Driver {
     }
 
     fn standing_changed(&mut self, standing: Standing) {
+        if standing.leader.is_some() && self.shared.service() == Service::ReadOnly {
+            // They come back, and get sessions of the ensemble.
+            self.shared.set_out_of_service();
+        }
         self.shared.set_standing(standing);
         self.show_ensemble();
         self.write_first_members();

@@ -3,7 +3,8 @@
 //! and shows operators how things stand.
 
 use super::driver::Driver;
-use super::ensemble_view::EnsembleView;
+use super::ensemble_view::{EnsembleRole, EnsembleView};
+use super::shared::Service;
 use super::{Failure, LogInput};
 use crate::membership::{Members, Server};
 use crate::proto::{OpCode, Zxid};
@@ -284,8 +285,11 @@ impl Driver {
         // Not worth waiting for the applier: the next tick will do.
         if let Some(state) = self.shared.state.try_read() {
             let own = self.shared.settings.server;
-            let view = EnsembleView::seen_by(&self.replica, own, state.membership());
+            let mut view = EnsembleView::seen_by(&self.replica, own, state.membership());
             drop(state);
+            if self.shared.service() == Service::ReadOnly {
+                view.role = EnsembleRole::ReadOnly;
+            }
             self.shared.set_ensemble(view);
         }
     }

@@ -60,16 +60,7 @@ pub(super) fn open(
     let (op, session, password) = if request.session.0 == 0 {
         (OpCode::CreateSession, new_session.id, new_session.password)
     } else {
-        // A password of another length cannot be right; zeros are never given out, so they cannot be right either.
-        let given = request
-            .password
-            .as_deref()
-            .and_then(|password| password.try_into().ok());
-        (
-            OpCode::AttachSession,
-            request.session,
-            given.unwrap_or([0; PASSWORD_BYTES]),
-        )
+        (OpCode::AttachSession, request.session, given_password(&request))
     };
     let body = SessionBody { timeout_ms, password }.to_bytes();
     let command = Command {
@@ -88,4 +79,13 @@ pub(super) fn open(
         },
         command,
     ))
+}
+
+/// The password that a client shows. One of another length cannot be right; zeros are never given out, so they cannot be
+/// right either.
+pub(super) fn given_password(request: &ConnectRequest) -> [u8; PASSWORD_BYTES] {
+    let given = request.password.as_deref();
+    given
+        .and_then(|password| password.try_into().ok())
+        .unwrap_or([0; PASSWORD_BYTES])
 }

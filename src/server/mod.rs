@@ -15,7 +15,7 @@
 //! - A reply to a write is queued only by the applier, which gets an entry only when it is on disk and committed.
 //! - Any thread that fails stops the whole server with its reason: nothing is retried that may have lost a promise.
 //!
-//! Pure parts: [`pipeline`], `local`, `handshake`, `authentication`, `sasl`, `digest_md5`; `applier` but for waking tasks.
+//! Pure parts: [`pipeline`], `local`, `handshake`, `read_only`, `authentication`, `sasl`, `digest_md5`; `applier` but for waking tasks.
 
 mod applier;
 pub mod authentication;
@@ -39,6 +39,7 @@ mod logging;
 mod numbers;
 mod pending;
 mod pipeline;
+mod read_only;
 mod recorded;
 mod recovery;
 pub mod sasl;
@@ -63,7 +64,7 @@ pub use numbers::ConnectionNumbers;
 pub use recovery::RecoveryOptions;
 pub use sasl::SaslUsers;
 pub use settings::Settings;
-pub use shared::{Shared, Word, Words};
+pub use shared::{Service, Shared, Word, Words};
 pub use statistics::{Latency, ProposalSizes, Statistics};
 
 use crate::net::peers::Links;

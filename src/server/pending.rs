@@ -26,10 +26,11 @@ pub(super) enum Kind {
         request: Local,
         identities: Arc<[Identity]>,
     },
-    /// The answer is an error that ends the connection.
+    /// The answer, an error mostly, ends the connection.
     Last {
-        error: ErrorCode,
-        zxid: Zxid,
+        error: Option<ErrorCode>,
+        /// `None`: the state's.
+        zxid: Option<Zxid>,
         /// The refusal of a SASL token alone has a body: a null token.
         null_token: bool,
         closing: Closing,
@@ -103,6 +104,12 @@ pub(super) enum Closing {
     SessionClosed,
     #[error("this server is not serving requests yet")]
     NotServing,
+    #[error("there is no leader, and the client has not asked to be served read-only")]
+    NoLeader,
+    #[error("there is no leader, and sessions of the ensemble are not resumed read-only")]
+    EnsemblesSession,
+    #[error("there are too many read-only sessions")]
+    TooManySessions,
     #[error("the client does not take what is sent to it")]
     SlowClient,
     #[error("replies and requests do not match: a defect of this server")]

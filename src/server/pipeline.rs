@@ -22,6 +22,7 @@ use super::handshake::{self, Opening};
 use super::local::{Asker, Local};
 use super::numbers::ConnectionNumbers;
 use super::pending::{Barrier, Closing, Intake, Kind, Pending};
+use super::read_only::{ReadOnlySessions, needs_leader};
 use super::sasl::{Exchange, NONCE_BYTES};
 use super::settings::{OUTBOUND_HARD_FACTOR, PENDING_BYTES, PENDING_REQUESTS, Settings};
 use super::statistics::Statistics;
@@ -36,6 +37,7 @@ use crate::proto::{
 use crate::state_machine::{AclRef, Applied, Command, Origin, State};
 use crate::watch::{WatcherId, Watches};
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -45,6 +47,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(super) struct Surroundings<'a> {
     pub(super) settings: &'a Settings,
     pub(super) watches: &'a Watches,
+    /// The sessions of read-only mode.
+    pub(super) read_only: &'a Mutex<ReadOnlySessions>,
     pub(super) statistics: &'a Statistics,
     /// Monotonic time, µs.
     pub(super) now_us: u64,
@@ -75,6 +79,8 @@ pub(super) struct Pipeline {
     pub(super) timeout_ms: i32,
     pub(super) identities: Arc<[Identity]>,
     pub(super) sasl: Exchange,
+    /// Whether its session is one of read-only mode.
+    pub(super) is_read_only: bool,
     pending: VecDeque<Pending>,
     pending_bytes: usize,
     /// Whether the last of them ends the connection: nothing behind it is taken.
@@ -103,6 +109,7 @@ impl Pipeline {
             timeout_ms: 0,
             identities,
             sasl: Exchange::NotBegun(nonce),
+            is_read_only: false,
             pending: VecDeque::new(),
             pending_bytes: 0,
             ends: false,
@@ -225,6 +232,7 @@ impl Pipeline {
                     Closing::AuthenticationRequired,
                 )
             }
+            Some(op) if self.is_read_only && needs_leader(op) => self.without_leader(op, surroundings),
             Some(OpCode::Sync) => match PathOnly::decode(&mut decoder) {
                 Ok(body) => Kind::Sync {
                     path: Some(body.path),
@@ -243,7 +251,9 @@ impl Pipeline {
             },
             None => unknown_operation(header.op),
         };
+        // Who asked for a server without a leader has asked for what it knows.
         if surroundings.settings.linearizable_reads
+            && !self.is_read_only
             && matches!(
                 kind,
                 Kind::Local {
@@ -339,7 +349,7 @@ impl Pipeline {
                     null_token,
                     closing,
                 } => {
-                    self.reply(&pending, *zxid, Some(*error), surroundings, |out| {
+                    self.reply(&pending, zxid.unwrap_or(state.zxid()), *error, surroundings, |out| {
                         if *null_token {
                             out.write_buffer(None);
                         }
@@ -531,7 +541,7 @@ impl Pipeline {
 }
 
 /// Writes of clients: what goes into the log. deleteContainer is the leader's own, and check belongs into a multi.
-fn is_write(op: OpCode) -> bool {
+pub(super) fn is_write(op: OpCode) -> bool {
     matches!(
         op,
         OpCode::Create
@@ -549,8 +559,8 @@ fn is_write(op: OpCode) -> bool {
 
 pub(super) fn last(error: ErrorCode, zxid: Zxid, closing: Closing) -> Kind {
     Kind::Last {
-        error,
-        zxid,
+        error: Some(error),
+        zxid: Some(zxid),
         null_token: false,
         closing,
     }

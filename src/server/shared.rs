@@ -3,11 +3,12 @@
 use super::chance::Chance;
 use super::clock::Clock;
 use super::connection::{Connection, ConnectionView};
-use super::ensemble_view::{EnsembleBoard, EnsembleView};
+use super::ensemble_view::{EnsembleBoard, EnsembleRole, EnsembleView};
 use super::handshake::NewSession;
 use super::inbox::Inbox;
 use super::pending::Closing;
 use super::pipeline::Surroundings;
+use super::read_only::ReadOnlySessions;
 use super::settings::Settings;
 use super::snapshot::{SnapshotArrived, SnapshotView};
 use super::statistics::Statistics;
@@ -22,7 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use raft::prelude::ConfState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -124,6 +125,17 @@ pub(super) enum TurnedAway {
     Total(usize),
 }
 
+/// Whom this server serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// It starts, stops, or has no leader.
+    Nobody,
+    /// It has no leader, and serves reads to clients that have asked for that.
+    ReadOnly,
+    /// All clients.
+    Everybody,
+}
+
 /// What all parts share.
 pub struct Shared {
     /// Settings of client connections.
@@ -148,7 +160,8 @@ pub struct Shared {
     tick: AtomicU64,
     applied_zxid: AtomicI64,
     ensemble: EnsembleBoard,
-    serving: AtomicBool,
+    service: Mutex<Service>,
+    read_only: Mutex<ReadOnlySessions>,
     standing: Mutex<Standing>,
     stopping: CancellationToken,
     chance: Chance,
@@ -182,7 +195,8 @@ impl Shared {
             // 0 is what a connection starts with that has not been touched.
             tick: AtomicU64::new(1),
             ensemble: EnsembleBoard::default(),
-            serving: AtomicBool::new(false),
+            service: Mutex::new(Service::Nobody),
+            read_only: Mutex::default(),
             stopping: CancellationToken::new(),
             standing: Mutex::default(),
             chance,
@@ -196,6 +210,7 @@ impl Shared {
         Surroundings {
             settings: &self.settings,
             watches: &self.watches,
+            read_only: &self.read_only,
             statistics: &self.statistics,
             now_us: self.clock.now_us(),
         }
@@ -283,20 +298,55 @@ impl Shared {
         self.ensemble.set(view, self.clock.now_us());
     }
 
-    /// Whether clients are served.
+    /// Whether all clients are served.
     pub fn is_serving(&self) -> bool {
-        self.serving.load(Ordering::Acquire)
+        self.service() == Service::Everybody
+    }
+
+    /// Whom this server serves.
+    pub fn service(&self) -> Service {
+        *self.service.lock()
     }
 
     /// All that was acknowledged before a leader was last found is applied: clients may be served, unless the server stops.
     pub(super) fn set_serving(&self) {
-        self.serving.store(!self.is_stopping(), Ordering::Release);
+        if self.service() == Service::ReadOnly {
+            // They come back, and get sessions of the ensemble.
+            self.set_out_of_service();
+        }
+        self.set_service(Service::Everybody);
+    }
+
+    fn set_service(&self, wanted: Service) {
+        let mut service = self.service.lock();
+        *service = if self.is_stopping() { Service::Nobody } else { wanted };
+    }
+
+    /// Clients that have asked for that are served reads, until there is a leader; all others are sent away.
+    pub(super) fn set_read_only(&self) {
+        self.set_out_of_service();
+        let mut view = EnsembleView::clone(&self.ensemble());
+        view.role = EnsembleRole::ReadOnly;
+        self.set_ensemble(view);
+        self.set_service(Service::ReadOnly);
+    }
+
+    /// A tick has passed, in which these sessions gave a sign of life: read-only ones whose time has run out end.
+    pub(super) fn age_read_only(&self, touched: &[SessionId]) {
+        let expired = self.read_only.lock().tick(touched);
+        for session in expired {
+            tracing::info!(%session, "read-only session expired");
+            if let Some(connection) = self.unbind(session) {
+                connection.close(Closing::SessionGone);
+            }
+        }
     }
 
     /// Clients are sent away until there is a leader again.
     pub(super) fn set_out_of_service(&self) {
-        self.serving.store(false, Ordering::Release);
+        self.set_service(Service::Nobody);
         self.for_each_connection(|connection| connection.close(Closing::NotServing));
+        self.read_only.lock().clear();
     }
 
     /// What this server is in its ensemble, and who leads.
@@ -320,7 +370,7 @@ impl Shared {
     /// The server ends: nothing is served from here on.
     pub(super) fn set_stopping(&self) {
         self.stopping.cancel();
-        self.serving.store(false, Ordering::Release);
+        self.set_service(Service::Nobody);
     }
 
     pub(super) fn tick(&self) -> u64 {

@@ -238,6 +238,7 @@ impl SimulatedMember {
                 },
                 Patience {
                     leaderless_ms: Some(plan.leaderless_ms),
+                    read_only_ms: None,
                 },
             ),
             Some(plan.members.clone()),

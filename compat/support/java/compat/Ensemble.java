@@ -46,9 +46,11 @@ public final class Ensemble {
         tell("stop", String.valueOf(member));
     }
 
-    /** Starts a member that was killed or stopped, and waits until all of them serve. */
-    public static void start(int member) throws IOException, InterruptedException {
-        tell("start", String.valueOf(member));
+    /** Starts members that were killed or stopped, and waits until all of them serve. */
+    public static void start(int... members) throws IOException, InterruptedException {
+        for (int member : members) {
+            tell("start", String.valueOf(member));
+        }
         tell("await");
     }
 
