@@ -3,6 +3,8 @@
 //! Every answer has `command` (the first of its names) and `error`. A command that fails for any reason but rights is
 //! answered with status 200 and an error text, as ZooKeeper does.
 //!
+//! `hand_over` is ours.
+//!
 //! Left out: `observer_connection_stat_reset` does nothing, for links to observers have no numbers that could be reset;
 //! `snapshot` and `restore` check rights, then say that they are not available.
 //!
@@ -18,7 +20,7 @@ use super::rights::{self, Denied};
 use super::status::{Status, version};
 use super::text;
 use super::words::NOT_SERVING;
-use crate::server::{Connection, ConnectionView, EnsembleRole, Service, Shared};
+use crate::server::{Connection, ConnectionView, EnsembleRole, HandedOver, Service, Shared};
 use std::net::IpAddr;
 
 /// The version of the digest that `hash` shows: Apache's second.
@@ -56,8 +58,11 @@ enum Answer {
     Alone(fn(&Status, &Question) -> Result<Members, String>),
     /// From a server that serves.
     OfServer(fn(&Status, &Shared) -> Members),
-    /// Only to who has every right on the root; then, that it is not available.
-    Guarded { is_post: bool },
+    /// Only to who has every right on the root.
+    Guarded {
+        is_post: bool,
+        run: fn(&Shared) -> Result<Members, (u16, String)>,
+    },
 }
 
 struct Command {
@@ -99,6 +104,13 @@ const COMMANDS: &[Command] = &[
         answer: Answer::Alone(|status, _| Ok(trace_mask(status))),
     },
     Command {
+        names: &["hand_over"],
+        answer: Answer::Guarded {
+            is_post: true,
+            run: hand_over,
+        },
+    },
+    Command {
         names: &["hash"],
         answer: Answer::OfServer(digests),
     },
@@ -135,7 +147,10 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         names: &["restore", "rest"],
-        answer: Answer::Guarded { is_post: true },
+        answer: Answer::Guarded {
+            is_post: true,
+            run: |_| unavailable("restore"),
+        },
     },
     Command {
         names: &["ruok"],
@@ -151,7 +166,10 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         names: &["snapshot", "snap"],
-        answer: Answer::Guarded { is_post: false },
+        answer: Answer::Guarded {
+            is_post: false,
+            run: |_| unavailable("snapshot"),
+        },
     },
     Command {
         names: &["stat_reset", "srst"],
@@ -219,7 +237,7 @@ pub(super) fn run(status: &Status, question: &Question) -> Reply {
         return failed(200, asked, &format!("Unknown command: {asked}"));
     };
     let name = command.names.first().copied().unwrap_or(asked);
-    let wants_post = matches!(command.answer, Answer::Guarded { is_post: true });
+    let wants_post = matches!(command.answer, Answer::Guarded { is_post: true, .. });
     if wants_post != question.is_post {
         let method = if wants_post { "POST" } else { "GET" };
         return failed(405, name, &format!("This command takes the method {method}"));
@@ -232,15 +250,38 @@ pub(super) fn run(status: &Status, question: &Question) -> Reply {
         },
         (_, None) => failed(200, name, NOT_SERVING),
         (Answer::OfServer(answer), Some(shared)) => succeeded(name, answer(status, &shared)),
-        (Answer::Guarded { .. }, Some(shared)) => guarded(name, question, &shared),
+        (Answer::Guarded { run, .. }, Some(shared)) => guarded(name, question, &shared, *run),
     }
 }
 
-fn guarded(name: &str, question: &Question, shared: &Shared) -> Reply {
+fn guarded(
+    name: &str,
+    question: &Question,
+    shared: &Shared,
+    run: fn(&Shared) -> Result<Members, (u16, String)>,
+) -> Reply {
     match rights::check(shared, question.authorization.as_deref(), question.peer) {
-        Ok(()) => failed(503, name, &format!("{name} is not available in this version yet")),
+        Ok(()) => match run(shared) {
+            Ok(fields) => succeeded(name, fields),
+            Err((status, error)) => failed(status, name, &error),
+        },
         Err(denied @ (Denied::NoCredentials | Denied::NotAuthenticated)) => failed(401, name, &denied.to_string()),
         Err(denied @ Denied::NotAuthorized) => failed(403, name, &denied.to_string()),
+    }
+}
+
+fn unavailable(name: &str) -> Result<Members, (u16, String)> {
+    Err((503, format!("{name} is not available in this version yet")))
+}
+
+/// Ours: another server is to lead.
+fn hand_over(shared: &Shared) -> Result<Members, (u16, String)> {
+    match shared.hand_over() {
+        Ok(HandedOver { from, to }) => Ok(vec![
+            member("previous_leader", from.0.into()),
+            member("leader", to.0.into()),
+        ]),
+        Err(error) => Err((200, error.to_string())),
     }
 }
 
@@ -607,6 +648,7 @@ mod tests {
         );
         assert_eq!(ask("stat", ""), (200, told(NOT_SERVING, "stats")));
         assert_eq!(ask("restore", "").0, 405);
+        assert_eq!(ask("hand_over", "").0, 405);
         let missing = "{\n  \"error\" : \"setTraceMask requires long traceMask argument\",\n  \"command\" : \"set_trace_mask\"\n}";
         assert_eq!(ask("stmk", ""), (200, missing.to_owned()));
     }

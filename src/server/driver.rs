@@ -227,7 +227,13 @@ impl Driver {
             DriverInput::Linked(peer) => self.replica.linked(peer),
             DriverInput::Unlinked(server) => self.replica.unlinked(server),
             DriverInput::Gone(server) => self.replica.is_gone(server),
-            DriverInput::HandOver => self.hand_over(),
+            DriverInput::HandOver => {
+                self.hand_over();
+            }
+            DriverInput::HandOverAsked(answer) => {
+                // Who asked may have stopped waiting.
+                let _ = answer.send(self.hand_over());
+            }
             DriverInput::Deadlines(answer) => {
                 // Who asked may have stopped waiting.
                 let _ = answer.send(self.replica.session_deadlines().collect());
@@ -258,11 +264,14 @@ impl Driver {
         }
     }
 
-    pub(super) fn hand_over(&mut self) {
-        match self.replica.hand_over() {
+    /// Gives leadership to another one, if this server has it; says to whom.
+    pub(super) fn hand_over(&mut self) -> Option<ServerId> {
+        let to = self.replica.hand_over();
+        match to {
             Some(to) => tracing::info!(server = to.0, "handing leadership over"),
             None => tracing::debug!("nobody to hand leadership over to"),
         }
+        to
     }
 
     /// At most one tick per turn: a process that was stopped for a while must not count that time against its sessions,

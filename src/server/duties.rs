@@ -215,7 +215,9 @@ impl Driver {
             Some(Step::Change { what, change }) if self.replica.change_members(change.clone()) => {
                 tracing::info!("changing the members: {what}");
             }
-            Some(Step::HandOver) => self.hand_over(),
+            Some(Step::HandOver) => {
+                self.hand_over();
+            }
             // It is proposed again at the next look.
             Some(Step::Change { .. }) | None => {}
         }

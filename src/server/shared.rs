@@ -86,6 +86,8 @@ pub(super) enum DriverInput {
     Gone(ServerId),
     /// If this server leads, another one should.
     HandOver,
+    /// The same, asked by an operator, who is told to whom; `None`: nobody can take over.
+    HandOverAsked(std::sync::mpsc::Sender<Option<ServerId>>),
     /// An operator asks how long the sessions may stay silent, ms.
     Deadlines(std::sync::mpsc::Sender<Vec<(SessionId, u64)>>),
     /// End, once everything handed in before is done.
