@@ -41,7 +41,7 @@ const MEMBERS: u8 = 11;
 const SHORT: u8 = 12;
 
 /// Who speaks: what the hello of its link has told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer {
     /// The member.
     pub server: ServerId,

@@ -1,15 +1,17 @@
 //! A leader's queue: commands that are to be proposed, of its own sessions, of followers', and its own.
 
+use super::Peer;
 use super::outbox::Forwarded;
-use crate::state_machine::{Command, ServerId};
+use crate::state_machine::Command;
 use std::collections::{BTreeMap, VecDeque};
 
 /// What waits to be proposed. Its length is bounded by what the connections of all servers may have in work.
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) commands: VecDeque<Command>,
-    /// For each follower: its stream, and the number that is to come next.
-    streams: BTreeMap<ServerId, (u64, u64)>,
+    /// For each life of each follower: its stream, and the number that is to come next. One that has lost its data may begin
+    /// with any number.
+    streams: BTreeMap<Peer, (u64, u64)>,
 }
 
 impl Queue {
@@ -21,7 +23,7 @@ impl Queue {
 
     /// Takes commands of a follower, each once and in order; gives the stream and the number that is to come next, or
     /// nothing for a stream that is over.
-    pub(super) fn take(&mut self, from: ServerId, forwarded: Forwarded) -> Option<u64> {
+    pub(super) fn take(&mut self, from: Peer, forwarded: Forwarded) -> Option<u64> {
         let (stream, next) = self.streams.entry(from).or_insert((forwarded.stream, 0));
         if forwarded.stream < *stream {
             return None;
@@ -44,7 +46,7 @@ impl Queue {
 mod tests {
     use super::*;
     use crate::proto::{OpCode, SessionId, Xid};
-    use crate::state_machine::Origin;
+    use crate::state_machine::{Origin, ServerId};
 
     fn forwarded(stream: u64, first: u64, count: u64) -> Forwarded {
         let command = |number: u64| Command {
@@ -65,7 +67,10 @@ mod tests {
     #[test]
     fn commands_are_taken_once_and_in_order() {
         let mut queue = Queue::default();
-        let from = ServerId(2);
+        let from = Peer {
+            server: ServerId(2),
+            incarnation: 22,
+        };
         assert_eq!(queue.take(from, forwarded(1, 0, 2)), Some(2));
         assert_eq!(queue.take(from, forwarded(1, 0, 2)), Some(2), "repeated");
         assert_eq!(
@@ -76,7 +81,12 @@ mod tests {
         assert_eq!(queue.take(from, forwarded(1, 1, 3)), Some(4), "the first is known");
         assert_eq!(queue.take(from, forwarded(2, 0, 1)), Some(1), "a new stream");
         assert_eq!(queue.take(from, forwarded(1, 4, 1)), None, "the old stream is over");
+        let wiped = Peer {
+            incarnation: 23,
+            ..from
+        };
+        assert_eq!(queue.take(wiped, forwarded(1, 0, 1)), Some(1), "another life");
         let xids: Vec<_> = queue.commands.iter().map(|command| command.xid.0).collect();
-        assert_eq!(xids, [100, 101, 102, 103, 200]);
+        assert_eq!(xids, [100, 101, 102, 103, 200, 100]);
     }
 }

@@ -25,7 +25,7 @@ impl Replica {
                         first,
                         commands,
                     };
-                    if let Some(next) = self.queue.take(from.server, forwarded) {
+                    if let Some(next) = self.queue.take(from, forwarded) {
                         self.letters
                             .push((from.server, PeerMessage::Taken { term, stream, next }));
                     }

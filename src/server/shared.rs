@@ -181,6 +181,7 @@ impl Shared {
         (clock, chance, boot): (Clock, Chance, u64),
     ) -> Shared {
         let wall_ms = clock.wall_ms();
+        let first_connection = first_connection(boot, chance.sixteen_bytes());
         Shared {
             applied_zxid: AtomicI64::new(state.zxid().0),
             state: RwLock::new(state),
@@ -202,7 +203,7 @@ impl Shared {
             stopping: CancellationToken::new(),
             standing: Mutex::default(),
             chance,
-            next_connection: AtomicU64::new(first_connection(boot)),
+            next_connection: AtomicU64::new(first_connection),
             next_session: AtomicI64::new(first_session(settings.server.0, wall_ms)),
             settings,
         }
@@ -455,9 +456,10 @@ impl Shared {
 }
 
 /// Connections are numbered anew at every start, and never again with a number of an earlier one: commands of connections
-/// long gone may still stand in the log.
-fn first_connection(boot: u64) -> u64 {
-    (boot << BOOT_SHIFT) | 1
+/// long gone may still stand in the log. A wiped directory may give the same number of a start again, within the same
+/// second; then chance keeps them apart.
+fn first_connection(boot: u64, [a, b, c, ..]: [u8; 16]) -> u64 {
+    (boot << BOOT_SHIFT) | u64::from_be_bytes([0, 0, 0, 0, 0, a, b, c]) << 6 | 1
 }
 
 /// ZooKeeper's session ids: the server in the top byte, then 40 bits of milliseconds, then a counter.
