@@ -38,6 +38,18 @@
 //! "Pure" means: no sockets, files, threads, clocks or randomness. Time and chance come in as arguments, work comes
 //! out as values. `tidy.rs` keeps that fence, and which room may use which.
 
+/// Whether a simulation has planted this defect, to see that it is found: `testing::mutant`. Never so in a production build,
+/// from which the defect goes with it.
+macro_rules! planted {
+    ($mutant:ident) => {{
+        #[cfg(test)]
+        let is_planted = crate::testing::mutant::is(crate::testing::mutant::Mutant::$mutant);
+        #[cfg(not(test))]
+        let is_planted = false;
+        is_planted
+    }};
+}
+
 pub mod admin;
 pub mod cli;
 pub mod config;

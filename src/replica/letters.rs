@@ -10,7 +10,7 @@ impl Replica {
         while self
             .promises
             .front()
-            .is_some_and(|(number, _)| *number <= self.persisted)
+            .is_some_and(|(number, _)| *number <= self.persisted || planted!(AckBeforeWrite))
         {
             if let Some((_, promises)) = self.promises.pop_front() {
                 self.address(promises, work);
@@ -23,7 +23,7 @@ impl Replica {
         for message in messages {
             let to = ServerId(message.to);
             let kind = message.get_msg_type();
-            let to_incarnation = if needs_memory(kind) {
+            let to_incarnation = if needs_memory(kind) && !planted!(VoteAfterWipe) {
                 match self.registry.of(to) {
                     Some(incarnation) => incarnation,
                     None => continue,
@@ -70,6 +70,30 @@ impl Replica {
             let copies = messages.iter().map(|message| (*server, message.clone()));
             self.letters.extend(copies);
         }
+    }
+
+    /// A planted bug: what is sent to a member counts as acknowledged by it.
+    #[cfg(test)]
+    pub(super) fn believe_sent(&mut self, sent: &[(ServerId, PeerMessage)]) -> Result<(), ReplicaError> {
+        if !planted!(CommitAlone) {
+            return Ok(());
+        }
+        for (to, message) in sent {
+            if let PeerMessage::Raft { message, .. } = message
+                && let Some(last) = message.entries.last()
+            {
+                let mut answer = Message {
+                    from: to.0,
+                    to: message.from,
+                    term: message.term,
+                    index: last.index,
+                    ..Message::default()
+                };
+                answer.set_msg_type(MessageType::MsgAppendResponse);
+                self.raft.step(answer)?;
+            }
+        }
+        Ok(())
     }
 
     /// A leader that believes that this member holds more than it does would make raft-rs panic.

@@ -172,7 +172,7 @@ impl Replica {
             // raft-rs would put entries into a message that waits already, and look only whether they continue its
             // entries: behind an empty message for a later index they do not continue it at all. The follower acknowledges
             // an entry that it does not have (TotalOrder, Durable). The simulation has found it.
-            batch_append: false,
+            batch_append: planted!(AppendsBatched),
             max_uncommitted_size: UNCOMMITTED_BYTES,
             max_committed_size_per_ready: APPLY_BYTES,
             ..raft::Config::default()
@@ -391,15 +391,16 @@ impl Replica {
     pub fn poll(&mut self, now_ms: i64) -> Result<Option<Work>, ReplicaError> {
         self.hand_on();
         self.propose(now_ms)?;
-        self.ask_barriers();
         let mut work = Work::default();
+        self.ask_barriers(&mut work);
         self.keep_promises(&mut work);
         work.send.append(&mut self.letters);
         if self.raft.has_ready() {
             self.take_ready(&mut work)?;
         } else {
             work.standing = self.note_standing();
-            if work.standing.is_none() && work.send.is_empty() && work.send_snapshots.is_empty() {
+            let is_idle = work.send.is_empty() && work.send_snapshots.is_empty() && work.barriers.is_empty();
+            if work.standing.is_none() && is_idle {
                 return Ok(None);
             }
         }
@@ -473,7 +474,11 @@ impl Replica {
         }
     }
 
-    fn ask_barriers(&mut self) {
+    fn ask_barriers(&mut self, work: &mut Work) {
+        if planted!(SyncAlone) && self.barriers.are_waiting() {
+            let question = self.barriers.ask(self.tick);
+            work.barriers.extend(self.barriers.passed(&question, self.committed()));
+        }
         if self.standing.leader.is_none() {
             return;
         }
@@ -514,6 +519,8 @@ impl Replica {
             must_sync: ready.must_sync(),
         });
         self.raft.advance_append_async(ready);
+        #[cfg(test)]
+        self.believe_sent(&work.send)?;
         Ok(())
     }
 
@@ -542,8 +549,13 @@ impl Replica {
         }
         let began = standing.role == Role::Leader
             && (self.standing.role != Role::Leader || self.standing.term != standing.term);
-        if began {
+        if planted!(ForwardedEarly) {
+            self.outbox.applied(0, standing.term);
+        }
+        if began && !planted!(DeadlinesGoOn) {
             self.deadlines.restart();
+        }
+        if began {
             self.touches.clear();
         }
         if began || self.standing.role == Role::Leader {

@@ -32,7 +32,10 @@ impl Queue {
             (*stream, *next) = (forwarded.stream, 0);
         }
         if let Some(known) = next.checked_sub(forwarded.first) {
-            let known = usize::try_from(known).unwrap_or(usize::MAX);
+            let mut known = usize::try_from(known).unwrap_or(usize::MAX);
+            if planted!(TakenTwice) {
+                known = 0;
+            }
             let new = forwarded.commands.into_iter().skip(known);
             let before = self.commands.len();
             self.commands.extend(new);

@@ -33,7 +33,7 @@ impl Registry {
     /// Whether this life of the member is the one that counts. Where nothing is registered, as with a server that has
     /// always been alone, every life does.
     pub fn counts(&self, peer: Peer) -> bool {
-        self.of(peer.server) == Some(peer.incarnation)
+        self.of(peer.server) == Some(peer.incarnation) || planted!(VoteAfterWipe)
     }
 
     /// Registers a member's life.

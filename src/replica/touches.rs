@@ -12,6 +12,9 @@ pub(super) struct Touches {
 
 impl Touches {
     pub(super) fn add(&mut self, sessions: &[SessionId]) {
+        if planted!(TouchesDropped) {
+            return;
+        }
         let number = self.number + 1;
         self.waiting.extend(sessions.iter().map(|session| (number, *session)));
     }

@@ -19,7 +19,7 @@ use super::pending::Closing;
 use super::pipeline::Surroundings;
 use super::recorded::OfApplier;
 use super::shared::{AppliedTo, SERVING, SessionNews, Shared};
-use crate::proto::{EventKind, Malformed, SessionId, WatchEvent, Zxid};
+use crate::proto::{EventKind, Malformed, OpCode, SessionId, WatchEvent, Zxid};
 use crate::replica::{MembersAt, PassedBarriers, SnapshotPoint};
 use crate::state_machine::{AclRef, Applied, Batch, Change, Command, ConnectionId, Stamp, State};
 use crate::watch::WatcherId;
@@ -160,7 +160,11 @@ impl Applier {
         let clock = self.shared.clock.clone();
         let started_us = clock.now_us();
         for commands in batch.commands.chunks(COMMANDS_PER_HOLD) {
-            self.publish(&batch.stamp, commands);
+            let mut stamp = batch.stamp;
+            if planted!(OwnClock) {
+                stamp.time_ms = clock.wall_ms();
+            }
+            self.publish(&stamp, commands);
         }
         let since_stamp_ms = clock.wall_ms().saturating_sub(batch.stamp.time_ms);
         let took_us = clock.now_us().saturating_sub(started_us);
@@ -194,13 +198,20 @@ impl Applier {
         }
         let mut changes = std::mem::take(&mut self.changes);
         let applied = state.apply(stamp, command, &mut changes);
+        if planted!(EventAfterReply)
+            && let Some(connection) = &connection
+        {
+            connection.with_pipeline(|pipeline| pipeline.applied(command, &applied, surroundings));
+        }
         for change in changes.drain(..) {
             self.announce(&change, &applied, command, state, surroundings);
             self.recorded.announced();
         }
         self.changes = changes;
         if let Some(connection) = connection {
-            connection.with_pipeline(|pipeline| pipeline.applied(command, &applied, surroundings));
+            if !planted!(EventAfterReply) {
+                connection.with_pipeline(|pipeline| pipeline.applied(command, &applied, surroundings));
+            }
             self.reached.push(connection);
         }
     }
@@ -226,6 +237,7 @@ impl Applier {
             Change::Created { path, acl, parent_acl } => {
                 watches.fire_created(path, &mut self.delivery(applied.zxid, acl, parent_acl, surroundings));
             }
+            Change::Deleted { .. } if planted!(EventForgotten) && command.op == OpCode::CloseSession => {}
             Change::Deleted { path, acl, parent_acl } => {
                 watches.fire_deleted(path, &mut self.delivery(applied.zxid, acl, parent_acl, surroundings));
             }

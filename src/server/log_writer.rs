@@ -102,7 +102,7 @@ impl Group {
         // A commit index alone stays staged: the next group takes it along, and nobody relies on it.
         if std::mem::take(&mut self.must_sync) {
             let started = Instant::now();
-            log.flush(if syncing.force {
+            log.flush(if syncing.force && !planted!(AckBeforeFsync) {
                 Durability::Now
             } else {
                 Durability::Later

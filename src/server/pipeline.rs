@@ -299,6 +299,9 @@ impl Pipeline {
             pending.hand_on(intake);
         }
         self.syncs_waiting += usize::from(pending.holds_back());
+        if planted!(ReadOvertakes) && matches!(pending.kind, Kind::Local { .. }) {
+            return self.pending.push_front(pending);
+        }
         self.pending.push_back(pending);
     }
 

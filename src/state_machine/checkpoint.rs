@@ -247,6 +247,9 @@ impl State {
 
     fn take_dirty_sessions(&mut self, records: &mut Vec<Record>) {
         for id in std::mem::take(&mut self.dirty.sessions) {
+            if planted!(SessionsNotStored) {
+                continue;
+            }
             if let Some(session) = self.sessions.get(id) {
                 records.push(Record::Session(*session));
                 self.dirty.stored_sessions.insert(id);

@@ -11,6 +11,9 @@ pub(super) enum Weather {
     Deaths,
     /// All of it: broken networks, pauses, bad disks, lost messages.
     Storm,
+    /// A member is cut off, another one loses its disk, and the third its power: what was acknowledged meanwhile is on that
+    /// one alone, and the other two must wait for it.
+    Amnesia,
 }
 
 /// One thing that happens.
@@ -59,7 +62,7 @@ pub(super) fn next(weather: Weather, members: usize, lots: &mut Lots) -> Option<
         Victim::Member(lots.below(members))
     };
     let (wait_us, fault) = match weather {
-        Weather::Calm => return None,
+        Weather::Calm | Weather::Amnesia => return None,
         Weather::Deaths => {
             let back_us = lots.between(100_000, 900_000);
             let fault = match lots.below(4) {
@@ -93,4 +96,16 @@ pub(super) fn next(weather: Weather, members: usize, lots: &mut Lots) -> Option<
         }
     };
     Some((wait_us, victim, fault))
+}
+
+/// What happens at fixed times, µs after the clients have begun.
+pub(super) fn script(weather: Weather) -> Vec<(u64, usize, Fault)> {
+    match weather {
+        Weather::Amnesia => vec![
+            (600_000, 2, Fault::Isolate { for_us: 900_000 }),
+            (1_300_000, 1, Fault::Wipe { back_us: 10_000 }),
+            (1_350_000, 0, Fault::CutPower { back_us: 4_500_000 }),
+        ],
+        _ => Vec::new(),
+    }
 }

@@ -1,6 +1,8 @@
 //! The tests of whole ensembles.
 
 use super::checker::{self, Summary, Violation};
+use super::faults::Weather;
+use super::mutant::{self, Mutant};
 use super::world::{Outcome, Scenario, World};
 
 /// How many of the last events are shown when a promise was not kept.
@@ -65,7 +67,12 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) {
     let started = std::time::Instant::now();
     let (mut count, mut simulated_us, mut total) = (0, 0, Summary::default());
     for seed in seeds {
-        let (outcome, summary) = keeps_promises(Scenario::of_seed(seed));
+        let mut scenario = Scenario::of_seed(seed);
+        if let Some(members) = number("SIM_MEMBERS").and_then(|members| usize::try_from(members).ok()) {
+            scenario.members = members;
+            scenario.weather = Weather::Storm;
+        }
+        let (outcome, summary) = keeps_promises(scenario);
         count += 1;
         simulated_us += outcome.simulated_us;
         total.add(&summary);
@@ -109,6 +116,87 @@ fn many_seeds() {
             scope.spawn(move || run_seeds((from + thread..from + seeds).step_by(step)));
         }
     });
+}
+
+/// A planted bug, how rough it must be for it to show, and what is said of it: the promise that it breaks, or the words of
+/// an assertion that finds it first.
+struct Case {
+    mutant: Mutant,
+    members: usize,
+    weather: Weather,
+    found_by: &'static [&'static str],
+}
+
+/// Seeds in which each planted bug must be found.
+const HUNT_SEEDS: u64 = 120;
+
+/// What a member says that finds its log shorter than what it has acknowledged (Durable).
+const FORGOTTEN: &str = "it has acknowledged entries up to";
+/// What a member says whose state differs from the leader's (TotalOrder).
+const DIVERGED: &str = "differs from that of server";
+/// What a member says whose tree has ephemerals without a session (EphemeralIffSession).
+const UNSTORED: &str = "which is not stored";
+/// What a member says that has more of its commands applied than it has submitted (NoReconnectOnFailover).
+const COUNTED: &str = "were submitted";
+
+macro_rules! is_found {
+    ($($name:ident: $mutant:expr, $members:literal, $weather:expr, [$($found_by:expr),*];)*) => {
+        $(
+            #[test]
+            fn $name() {
+                hunt(&Case {
+                    mutant: $mutant,
+                    members: $members,
+                    weather: $weather,
+                    found_by: &[$($found_by),*],
+                });
+            }
+        )*
+    };
+}
+
+is_found! {
+    ack_before_fsync: Mutant::AckBeforeFsync, 1, Weather::Storm, ["Durable"];
+    ack_before_write: Mutant::AckBeforeWrite, 3, Weather::Storm, ["Durable", FORGOTTEN];
+    commit_alone: Mutant::CommitAlone, 3, Weather::Storm, ["Durable", FORGOTTEN];
+    vote_after_wipe: Mutant::VoteAfterWipe, 3, Weather::Amnesia, ["Durable"];
+    last_entry_lost: Mutant::LastEntryLost, 1, Weather::Storm, ["Durable"];
+    appends_batched: Mutant::AppendsBatched, 5, Weather::Storm, ["WatchComplete", "TotalOrder", FORGOTTEN];
+    own_clock: Mutant::OwnClock, 3, Weather::Calm, ["TotalOrder", DIVERGED];
+    sync_alone: Mutant::SyncAlone, 3, Weather::Storm, ["Linear"];
+    read_overtakes: Mutant::ReadOvertakes, 3, Weather::Calm, ["SessionOrder"];
+    event_after_reply: Mutant::EventAfterReply, 3, Weather::Calm, ["EventBeforeData"];
+    event_forgotten: Mutant::EventForgotten, 3, Weather::Calm, ["WatchComplete"];
+    ephemeral_forgotten: Mutant::EphemeralForgotten, 3, Weather::Calm, ["EphemeralIffSession"];
+    deadlines_go_on: Mutant::DeadlinesGoOn, 3, Weather::Deaths, ["NoFalseExpiry"];
+    touches_dropped: Mutant::TouchesDropped, 3, Weather::Calm, ["NoFalseExpiry"];
+    sessions_not_stored: Mutant::SessionsNotStored, 1, Weather::Storm, ["NoFalseExpiry", UNSTORED];
+    half_multi: Mutant::HalfMulti, 3, Weather::Calm, ["Atomic"];
+    taken_twice: Mutant::TakenTwice, 3, Weather::Storm, ["NoReconnectOnFailover", COUNTED];
+    forwarded_early: Mutant::ForwardedEarly, 3, Weather::Deaths, ["NoReconnectOnFailover", COUNTED];
+}
+
+/// Runs seeds until the bug is found.
+fn hunt(case: &Case) {
+    for seed in 1..=HUNT_SEEDS {
+        let scenario = Scenario {
+            members: case.members,
+            weather: case.weather,
+            ..Scenario::of_seed(seed)
+        };
+        let outcome = std::panic::catch_unwind(|| mutant::with(case.mutant, || run(scenario).1));
+        let said: Vec<String> = match outcome {
+            Ok(Ok(_)) => continue,
+            Ok(Err(violations)) => violations.iter().map(ToString::to_string).collect(),
+            Err(panic) => vec![panic.downcast_ref::<String>().cloned().unwrap_or_default()],
+        };
+        let fits = |said: &&String| case.found_by.iter().any(|words| said.contains(words));
+        match said.iter().find(fits) {
+            Some(said) => return println!("{:?}: seed {seed}: {said}", case.mutant),
+            None => println!("{:?}: seed {seed}: something else: {:?}", case.mutant, said.first()),
+        }
+    }
+    panic!("nobody has noticed {:?} in {HUNT_SEEDS} seeds", case.mutant);
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -21,6 +21,10 @@ pub(super) fn apply(
     for operation in &request.operations {
         match one(state, context, operation, changes) {
             Ok(result) => results.push(result),
+            Err(code) if planted!(HalfMulti) => {
+                state.commit();
+                return failure(results.len(), code, request.operations.len());
+            }
             Err(code) => {
                 state.roll_back();
                 changes.truncate(changes_before);

@@ -54,6 +54,10 @@ pub(super) fn close(state: &mut State, session: SessionId, changes: &mut Vec<Cha
             .tree
             .find(path.bytes())
             .expect("EphemeralIffSession: the session's ephemerals exist");
+        if planted!(EphemeralForgotten) {
+            state.sessions.remove_ephemeral(session, id);
+            continue;
+        }
         remove(state, zxid, id, path, changes);
     }
     state.sessions.remove(session);

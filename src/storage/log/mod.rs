@@ -182,7 +182,10 @@ impl SegmentLog {
         }
         let reading = ReadLog::read(segments)?;
         let preparer = Preparer::new(bench, options.preparation).map_err(at_directory("start a thread for"))?;
-        let recovered = reading.recovered;
+        let mut recovered = reading.recovered;
+        if planted!(LastEntryLost) {
+            recovered.entries.pop();
+        }
         let staged = Extent::of(&recovered);
         let mut log = SegmentLog {
             directory: directory.to_path_buf(),

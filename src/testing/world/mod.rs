@@ -10,7 +10,7 @@ mod sockets;
 
 use super::checker::{Event, Expectations};
 use super::client::Client;
-use super::faults::Weather;
+use super::faults::{self, Fault, Weather};
 use super::workload::{Worker, Workload};
 use super::{Lots, Recorder};
 use crate::membership::Members;
@@ -47,9 +47,10 @@ impl Scenario {
     /// What a seed stands for.
     pub(super) fn of_seed(seed: u64) -> Scenario {
         let mut lots = Lots::new(seed);
-        let weather = match lots.below(10) {
-            0 => Weather::Calm,
-            1..4 => Weather::Deaths,
+        let weather = match lots.below(20) {
+            0 | 1 => Weather::Calm,
+            2 => Weather::Amnesia,
+            3..8 => Weather::Deaths,
             _ => Weather::Storm,
         };
         let members = match lots.below(10) {
@@ -73,8 +74,8 @@ impl Scenario {
 
     pub(super) fn expectations(&self) -> Expectations {
         Expectations {
-            only_deaths: self.weather != Weather::Storm,
-            signs_arrive: self.weather != Weather::Storm,
+            only_deaths: matches!(self.weather, Weather::Calm | Weather::Deaths),
+            signs_arrive: matches!(self.weather, Weather::Calm | Weather::Deaths),
             drift_per_mille: 10,
         }
     }
@@ -180,6 +181,7 @@ enum Happening {
     HangupAtClient(u64),
     Act(usize),
     Fault,
+    Befall(usize, Fault),
     Start(usize),
     Heal(Cut),
 }
@@ -285,6 +287,9 @@ impl World {
         }
         self.is_stormy = self.scenario.weather == Weather::Storm;
         self.schedule_fault();
+        for (wait_us, victim, fault) in faults::script(self.scenario.weather) {
+            self.after(wait_us, Happening::Befall(victim, fault));
+        }
         let end_us = self.recorder.now_us + self.scenario.duration_us;
         self.run_until("the working day is over", |world| world.recorder.now_us >= end_us);
         self.heal();
@@ -450,6 +455,7 @@ impl World {
                 self.fulfil(client, wishes);
             }
             Happening::Fault => self.fault(),
+            Happening::Befall(victim, fault) => self.befall(victim, fault),
             Happening::Start(member) => {
                 let absent_until_us = self.members[member].absent_until_us;
                 if absent_until_us > self.recorder.now_us {
