@@ -355,6 +355,9 @@ impl Conversation for Connection {
         }
         let mut pipeline = self.pipeline.lock();
         pipeline.tally.flush(&self.shared.statistics);
+        if self.shared.is_draining() && received.is_empty() && pipeline.is_idle() {
+            pipeline.close(Closing::Stopping, &self.shared.statistics);
+        }
         if output.is_empty() {
             pipeline.take_outbound(output);
             if output.is_empty() && pipeline.pending() == 0 {

@@ -96,6 +96,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use transfer::{Intake, Pace};
 
+/// How long a stopping server waits for connections that have something in work at every moment.
+const PAUSES: Duration = Duration::from_millis(500);
 /// How long a stopping server waits for requests that are in work.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -406,11 +408,19 @@ impl Server {
     /// taken in.
     ///
     /// A leader hands leadership over first: so the others go on without an election timeout, and what is in work here is
-    /// finished by the new leader.
+    /// finished by the new leader. Then each connection is closed at a moment when it waits for nothing.
     pub async fn stop(mut self) -> Result<(), Failure> {
         if self.links.is_some() {
             self.hand_over().await;
         }
+        self.shared.set_draining();
+        let closed = async {
+            while self.shared.connection_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        // Whoever never pauses is cut off.
+        let _ = tokio::time::timeout(PAUSES, closed).await;
         self.shared.set_stopping();
         let drained = async {
             while self

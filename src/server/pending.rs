@@ -102,6 +102,8 @@ pub(super) enum Closing {
     SessionGone,
     #[error("the session was closed by the client")]
     SessionClosed,
+    #[error("this server is stopping")]
+    Stopping,
     #[error("this server is not serving requests yet")]
     NotServing,
     #[error("there is no leader, and the client has not asked to be served read-only")]

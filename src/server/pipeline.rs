@@ -127,6 +127,11 @@ impl Pipeline {
         self.pending.len()
     }
 
+    /// Whether it has a session, and nothing in work.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Open) && self.pending.is_empty()
+    }
+
     /// Whether the request at the front can be answered from the state.
     pub(super) fn has_answerable(&self) -> bool {
         match self.pending.front().map(|pending| &pending.kind) {

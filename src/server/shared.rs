@@ -23,7 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use raft::prelude::ConfState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -165,6 +165,7 @@ pub struct Shared {
     service: Mutex<Service>,
     read_only: Mutex<ReadOnlySessions>,
     standing: Mutex<Standing>,
+    draining: AtomicBool,
     stopping: CancellationToken,
     chance: Chance,
     next_connection: AtomicU64,
@@ -200,6 +201,7 @@ impl Shared {
             ensemble: EnsembleBoard::default(),
             service: Mutex::new(Service::Nobody),
             read_only: Mutex::default(),
+            draining: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             standing: Mutex::default(),
             chance,
@@ -322,7 +324,8 @@ impl Shared {
 
     fn set_service(&self, wanted: Service) {
         let mut service = self.service.lock();
-        *service = if self.is_stopping() { Service::Nobody } else { wanted };
+        let ends = self.is_stopping() || self.is_draining();
+        *service = if ends { Service::Nobody } else { wanted };
     }
 
     /// Clients that have asked for that are served reads, until there is a leader; all others are sent away.
@@ -359,6 +362,18 @@ impl Shared {
 
     pub(super) fn set_standing(&self, standing: Standing) {
         *self.standing.lock() = standing;
+    }
+
+    /// Every connection is closed as soon as it has nothing in work: so hardly any client is left without an answer to what
+    /// it has asked. New ones are sent elsewhere.
+    pub(super) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.set_service(Service::Nobody);
+        self.for_each_connection(Connection::wake_up);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     pub(super) fn is_stopping(&self) -> bool {
