@@ -60,10 +60,10 @@ impl Scenario {
         };
         Scenario {
             seed,
-            members: if weather == Weather::Deaths {
-                members.max(3)
-            } else {
-                members
+            members: match weather {
+                Weather::Deaths => members.max(3),
+                Weather::Amnesia => 3,
+                Weather::Calm | Weather::Storm => members,
             },
             clients: 5 + lots.below(6),
             weather,
