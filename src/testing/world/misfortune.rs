@@ -53,7 +53,11 @@ impl World {
                     self.members[victim].is_failing = true;
                 }
             }
-            Fault::Pause { for_us } => self.members[victim].paused_until_us = now_us + for_us,
+            Fault::Pause { for_us } => {
+                // Never shorter: what was put off until then must not be overtaken.
+                let until_us = &mut self.members[victim].paused_until_us;
+                *until_us = (*until_us).max(now_us + for_us);
+            }
             Fault::SlowDisk { each_us, for_us } => self.members[victim].slow_disk = (each_us, now_us + for_us),
             Fault::Isolate { for_us } => {
                 for other in others {
