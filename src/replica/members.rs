@@ -1,6 +1,8 @@
 //! Who belongs to the ensemble, who leads it, and how those catch up that the log no longer reaches.
 
-use super::{FOUNDING, MembersAt, Registry, Replica, ReplicaError, SnapshotPoint, Work};
+use super::{
+    ELECTION_SLOTS, FOUNDING, HASTENED_TICKS, MembersAt, Registry, Replica, ReplicaError, SnapshotPoint, Work,
+};
 use crate::state_machine::ServerId;
 use protobuf::Message as _;
 use raft::SnapshotStatus;
@@ -162,5 +164,17 @@ impl Replica {
             });
         }
         Ok(())
+    }
+
+    /// A peer's host says that nobody is there: if it led, an election need not wait for its timeout.
+    pub fn is_gone(&mut self, server: ServerId) {
+        if self.standing.leader == Some(server) && !self.is_leader() {
+            let raft = &mut self.raft.raft;
+            let timeout = raft.randomized_election_timeout();
+            let wait = HASTENED_TICKS + self.options.election_slot % ELECTION_SLOTS;
+            raft.election_elapsed = raft.election_elapsed.max(timeout.saturating_sub(wait));
+            // Whoever stands first is not to be refused because of a leader that was heard of a moment ago.
+            raft.election_elapsed = raft.election_elapsed.max(self.options.election_ticks);
+        }
     }
 }

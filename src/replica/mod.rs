@@ -209,6 +209,8 @@ impl Replica {
 
     /// Commands of this server's sessions, to be put into the log in this order. They wait here as long as nobody leads.
     pub fn submit(&mut self, commands: impl IntoIterator<Item = Command>) {
+        let commands: Vec<_> = commands.into_iter().collect();
+        self.note_resumed(&commands);
         self.outbox.extend(commands);
     }
 
@@ -368,18 +370,6 @@ impl Replica {
     pub fn unlinked(&mut self, server: ServerId) {
         self.contacts.remove(&server);
         self.raft.report_unreachable(server.0);
-    }
-
-    /// A peer's host says that nobody is there: if it led, an election need not wait for its timeout.
-    pub fn is_gone(&mut self, server: ServerId) {
-        if self.standing.leader == Some(server) && !self.is_leader() {
-            let raft = &mut self.raft.raft;
-            let timeout = raft.randomized_election_timeout();
-            let wait = HASTENED_TICKS + self.options.election_slot % ELECTION_SLOTS;
-            raft.election_elapsed = raft.election_elapsed.max(timeout.saturating_sub(wait));
-            // Whoever stands first is not to be refused because of a leader that was heard of a moment ago.
-            raft.election_elapsed = raft.election_elapsed.max(self.options.election_ticks);
-        }
     }
 
     /// Which life of each peer this server is linked with.

@@ -579,3 +579,26 @@ fn a_follower_notices_that_its_leader_does_not_hear_it() {
     ensemble.run(30);
     assert!(ensemble.members[&follower].unanswered_ticks() <= 2 * CONTACT_TICKS);
 }
+
+#[test]
+fn who_resumes_a_session_in_its_last_tick_keeps_it() {
+    let mut replica = single();
+    run(&mut replica);
+    replica.session_opened(SessionId(9), 1000);
+    for _ in 0..20 {
+        replica.tick();
+    }
+    replica.submit([Command {
+        op: OpCode::AttachSession,
+        session: SessionId(9),
+        ..command(0)
+    }]);
+    replica.tick();
+    let proposed: Vec<OpCode> = std::iter::from_fn(|| replica.poll(5).unwrap())
+        .flat_map(|work| work.append)
+        .flat_map(|append| append.entries)
+        .flat_map(|entry| commands(&entry))
+        .map(|command| command.op)
+        .collect();
+    assert_eq!(proposed, [OpCode::AttachSession]);
+}
