@@ -1,6 +1,7 @@
 //! What befalls an ensemble: drawn from the seed, and always survivable by what the design promises.
 
 use super::Lots;
+use super::world::Scenario;
 
 /// How rough a scenario is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,11 +10,20 @@ pub(super) enum Weather {
     Calm,
     /// Members die one at a time and come back; leadership is handed over. The network is whole.
     Deaths,
+    /// All observers die, and stay away as long as clients work; nothing else happens.
+    NoObservers,
     /// All of it: broken networks, pauses, bad disks, lost messages.
     Storm,
     /// A member is cut off, another one loses its disk, and the third its power: what was acknowledged meanwhile is on that
     /// one alone, and the other two must wait for it.
     Amnesia,
+}
+
+impl Weather {
+    /// Whether what was sent arrives, and nobody is missed but those who have died.
+    pub(super) fn has_whole_network(self) -> bool {
+        matches!(self, Weather::Calm | Weather::Deaths | Weather::NoObservers)
+    }
 }
 
 /// One thing that happens.
@@ -62,7 +72,7 @@ pub(super) fn next(weather: Weather, members: usize, lots: &mut Lots) -> Option<
         Victim::Member(lots.below(members))
     };
     let (wait_us, fault) = match weather {
-        Weather::Calm | Weather::Amnesia => return None,
+        Weather::Calm | Weather::NoObservers | Weather::Amnesia => return None,
         Weather::Deaths => {
             let back_us = lots.between(100_000, 900_000);
             let fault = match lots.below(4) {
@@ -98,14 +108,23 @@ pub(super) fn next(weather: Weather, members: usize, lots: &mut Lots) -> Option<
     Some((wait_us, victim, fault))
 }
 
+/// When observers die that are to stay away, µs after the clients have begun.
+const OBSERVERS_DIE_US: u64 = 300_000;
+
 /// What happens at fixed times, µs after the clients have begun.
-pub(super) fn script(weather: Weather) -> Vec<(u64, usize, Fault)> {
-    match weather {
+pub(super) fn script(scenario: &Scenario) -> Vec<(u64, usize, Fault)> {
+    match scenario.weather {
         Weather::Amnesia => vec![
             (600_000, 2, Fault::Isolate { for_us: 900_000 }),
             (1_300_000, 1, Fault::Wipe { back_us: 10_000 }),
             (1_350_000, 0, Fault::CutPower { back_us: 4_500_000 }),
         ],
+        Weather::NoObservers => (scenario.voters..scenario.members())
+            .map(|observer| {
+                let back_us = scenario.duration_us - OBSERVERS_DIE_US;
+                (OBSERVERS_DIE_US, observer, Fault::Kill { back_us })
+            })
+            .collect(),
         _ => Vec::new(),
     }
 }

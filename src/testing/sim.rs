@@ -1,9 +1,10 @@
 //! The tests of whole ensembles.
 
-use super::checker::{self, Summary, Violation};
+use super::checker::{self, Summary, Violation, What};
 use super::faults::Weather;
 use super::mutant::{self, Mutant};
 use super::world::{Outcome, Scenario, World};
+use std::collections::HashSet;
 
 /// How many of the last events are shown when a promise was not kept.
 const SHOWN_EVENTS: usize = 60;
@@ -49,8 +50,13 @@ fn keeps_promises(scenario: Scenario) -> (Outcome, Summary) {
 
 #[test]
 fn a_seed_gives_the_same_bytes_every_time() {
-    for seed in [1, 2, 3] {
-        let scenario = Scenario::of_seed(seed);
+    let with_observers = Scenario {
+        voters: 3,
+        observers: 2,
+        weather: Weather::Storm,
+        ..Scenario::of_seed(4)
+    };
+    for scenario in (1..=3).map(Scenario::of_seed).chain([with_observers]) {
         let (first, second) = (World::new(scenario).run(), World::new(scenario).run());
         let differing = first
             .history
@@ -62,14 +68,61 @@ fn a_seed_gives_the_same_bytes_every_time() {
     }
 }
 
+/// The longest time without an acknowledged write while all observers are away, µs: without them, nothing is elected.
+const LONGEST_PAUSE_US: u64 = 300_000;
+
+#[test]
+fn the_death_of_all_observers_stops_no_write() {
+    let mut judged = 0;
+    for seed in 1..=8 {
+        let scenario = Scenario {
+            voters: 3,
+            // If they counted, those who are left were no majority.
+            observers: 3 + usize::try_from(seed % 2).unwrap_or(0),
+            weather: Weather::NoObservers,
+            ..Scenario::of_seed(seed)
+        };
+        let (outcome, _) = keeps_promises(scenario);
+        let first_observer = scenario.voters as u64 + 1;
+        let (mut away, mut writes, mut last_us) = (0, HashSet::new(), 0);
+        let mut judge = |at_us: u64, last_us| {
+            let pause_us = at_us - last_us;
+            assert!(pause_us < LONGEST_PAUSE_US, "no write for {pause_us} µs: {scenario:?}");
+            judged += 1;
+        };
+        for event in &outcome.history {
+            match &event.what {
+                What::Down(server) if *server >= first_observer => away += 1,
+                What::Up(server) if *server >= first_observer && away > 0 => {
+                    judge(event.at_us, last_us);
+                    break;
+                }
+                What::Called { call, request, .. } if request.is_write() => drop(writes.insert(*call)),
+                What::Replied {
+                    call, result: Ok(_), ..
+                } if writes.contains(call) => {
+                    if away == scenario.observers {
+                        judge(event.at_us, last_us);
+                    }
+                    last_us = event.at_us;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(judged > 500, "only {judged} writes were seen while observers were away");
+}
+
 /// Runs seeds and adds up what was judged.
 fn run_seeds(seeds: impl Iterator<Item = u64>) {
     let started = std::time::Instant::now();
     let (mut count, mut simulated_us, mut total) = (0, 0, Summary::default());
     for seed in seeds {
         let mut scenario = Scenario::of_seed(seed);
-        if let Some(members) = number("SIM_MEMBERS").and_then(|members| usize::try_from(members).ok()) {
-            scenario.members = members;
+        let members = |name| number(name).and_then(|count| usize::try_from(count).ok());
+        if let Some(voters) = members("SIM_VOTERS") {
+            scenario.voters = voters;
+            scenario.observers = members("SIM_OBSERVERS").unwrap_or(0);
             scenario.weather = Weather::Storm;
         }
         let (outcome, summary) = keeps_promises(scenario);
@@ -103,7 +156,8 @@ fn ensembles_keep_their_promises_last_third() {
     run_seeds((3..=SEEDS).step_by(3));
 }
 
-/// `SIM_FROM=1 SIM_SEEDS=10000 cargo sim`; `SIM_TELL=1` tells what befalls the ensemble, `SIM_SHOWN=100000` all events.
+/// `SIM_FROM=1 SIM_SEEDS=10000 cargo sim`; `SIM_VOTERS=3 SIM_OBSERVERS=2` for storms of such;
+/// `SIM_TELL=1` tells what befalls the ensemble, `SIM_SHOWN=100000` all events.
 #[test]
 #[ignore = "as many seeds as one asks for"]
 fn many_seeds() {
@@ -122,7 +176,7 @@ fn many_seeds() {
 /// an assertion that finds it first.
 struct Case {
     mutant: Mutant,
-    members: usize,
+    voters: usize,
     weather: Weather,
     found_by: &'static [&'static str],
 }
@@ -140,13 +194,13 @@ const UNSTORED: &str = "which is not stored";
 const COUNTED: &str = "were submitted";
 
 macro_rules! is_found {
-    ($($name:ident: $mutant:expr, $members:literal, $weather:expr, [$($found_by:expr),*];)*) => {
+    ($($name:ident: $mutant:expr, $voters:literal, $weather:expr, [$($found_by:expr),*];)*) => {
         $(
             #[test]
             fn $name() {
                 hunt(&Case {
                     mutant: $mutant,
-                    members: $members,
+                    voters: $voters,
                     weather: $weather,
                     found_by: &[$($found_by),*],
                 });
@@ -179,10 +233,12 @@ is_found! {
 /// Runs seeds until the bug is found.
 fn hunt(case: &Case) {
     for seed in 1..=HUNT_SEEDS {
+        let drawn = Scenario::of_seed(seed);
         let scenario = Scenario {
-            members: case.members,
+            voters: case.voters,
+            observers: if case.voters == 3 { drawn.observers } else { 0 },
             weather: case.weather,
-            ..Scenario::of_seed(seed)
+            ..drawn
         };
         let outcome = std::panic::catch_unwind(|| mutant::with(case.mutant, || run(scenario).1));
         let said: Vec<String> = match outcome {

@@ -38,8 +38,12 @@ impl World {
                 self.after(back_us, Happening::Start(victim));
             }
             Fault::Wipe { back_us } => {
-                // Two empty disks may be a majority, and a single server has nobody to ask.
-                if !std::mem::replace(&mut self.has_wiped, true) && self.members.len() > 2 {
+                // Two empty disks may be a majority, and a single voter has nobody to ask. Observers do not count.
+                let is_survivable = match victim < self.scenario.voters {
+                    true => !std::mem::replace(&mut self.has_wiped, true) && self.scenario.voters > 2,
+                    false => true,
+                };
+                if is_survivable {
                     self.crash(victim, true);
                     self.members[victim].disk = SimulatedDisk::new(self.lots.seed() | 1);
                     // Starts are counted by the seconds of the wall clock: nobody empties a disk faster.

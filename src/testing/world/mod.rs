@@ -34,7 +34,10 @@ const WALL_MS: i64 = 1_700_000_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scenario {
     pub(super) seed: u64,
-    pub(super) members: usize,
+    /// Members that vote: the first ones.
+    pub(super) voters: usize,
+    /// Members that do not: those behind them.
+    pub(super) observers: usize,
     pub(super) clients: usize,
     pub(super) weather: Weather,
     /// How long clients work and faults happen, µs.
@@ -53,29 +56,40 @@ impl Scenario {
             3..8 => Weather::Deaths,
             _ => Weather::Storm,
         };
-        let members = match lots.below(10) {
+        let voters = match lots.below(10) {
             0 if weather != Weather::Deaths => 1,
             1..8 => 3,
             _ => 5,
         };
+        let voters = match weather {
+            Weather::Deaths => voters.max(3),
+            Weather::Amnesia => 3,
+            Weather::Calm | Weather::NoObservers | Weather::Storm => voters,
+        };
         Scenario {
             seed,
-            members: match weather {
-                Weather::Deaths => members.max(3),
-                Weather::Amnesia => 3,
-                Weather::Calm | Weather::Storm => members,
-            },
+            voters,
             clients: 5 + lots.below(6),
             weather,
             duration_us: lots.between(2_500_000, 5_000_000),
             log_budget_bytes: if lots.below(2) == 0 { 8 << 10 } else { 64 << 20 },
+            observers: match lots.below(6) {
+                0 if voters == 3 => 2,
+                1 | 2 if voters == 3 => 1,
+                _ => 0,
+            },
         }
+    }
+
+    /// All of them.
+    pub(super) fn members(&self) -> usize {
+        self.voters + self.observers
     }
 
     pub(super) fn expectations(&self) -> Expectations {
         Expectations {
-            only_deaths: matches!(self.weather, Weather::Calm | Weather::Deaths),
-            signs_arrive: matches!(self.weather, Weather::Calm | Weather::Deaths),
+            only_deaths: self.weather.has_whole_network(),
+            signs_arrive: self.weather.has_whole_network(),
             drift_per_mille: 10,
         }
     }
@@ -207,7 +221,7 @@ pub(super) struct World {
     links: BTreeSet<Cut>,
     arrivals: BTreeMap<Cut, u64>,
     is_stormy: bool,
-    /// Whether a disk was wiped: once in a run, since two could be a majority.
+    /// Whether a voter's disk was wiped: once in a run, since two could be a majority.
     has_wiped: bool,
     tells: bool,
 }
@@ -216,16 +230,20 @@ impl World {
     pub(super) fn new(scenario: Scenario) -> World {
         let mut lots = Lots::new(scenario.seed ^ 0x5eed);
         let conf_state = ConfState {
-            voters: (1..=scenario.members as u64).collect(),
+            voters: (1..=scenario.voters as u64).collect(),
+            learners: (scenario.voters as u64 + 1..=scenario.members() as u64).collect(),
             ..ConfState::default()
         };
-        let incarnations: Vec<u64> = (0..scenario.members).map(|_| lots.seed() | 1).collect();
+        let incarnations: Vec<u64> = (0..scenario.members()).map(|_| lots.seed() | 1).collect();
         let lives = incarnations
             .iter()
             .zip(1..)
             .map(|(life, server)| (ServerId(server), *life));
         let registry = Registry::new(lives);
-        let lines = (1..=scenario.members).map(|server| format!("server.{server}=host{server}:2888:3888\n"));
+        let lines = (1..=scenario.members()).map(|server| {
+            let role = if server > scenario.voters { ":observer" } else { "" };
+            format!("server.{server}=host{server}:2888:3888{role}\n")
+        });
         let configured = lines.collect::<String>() + "version=0";
         let configured = Members::parse(&configured).expect("lines as they should be");
         let members = incarnations.iter().enumerate().map(|(position, incarnation)| Member {
@@ -287,7 +305,7 @@ impl World {
         }
         self.is_stormy = self.scenario.weather == Weather::Storm;
         self.schedule_fault();
-        for (wait_us, victim, fault) in faults::script(self.scenario.weather) {
+        for (wait_us, victim, fault) in faults::script(&self.scenario) {
             self.after(wait_us, Happening::Befall(victim, fault));
         }
         let end_us = self.recorder.now_us + self.scenario.duration_us;
