@@ -78,14 +78,14 @@ impl Replica {
         }
         let own = self.options.server;
         let prs = self.raft.raft.prs();
-        let voters = prs.iter().filter(|(id, progress)| {
+        let voters = prs.iter().filter(|(id, _)| {
             let server = ServerId(**id);
-            server != own
-                && prs.conf().voters().contains(**id)
-                && progress.recent_active
-                && self.contacts.contains_key(&server)
+            server != own && prs.conf().voters().contains(**id) && self.contacts.contains_key(&server)
         });
-        let (best, _) = voters.max_by_key(|(id, progress)| (progress.matched, std::cmp::Reverse(**id)))?;
+        // Whether a follower was heard of lately says little: raft forgets it at every check of its quorum.
+        let closeness =
+            |progress: &raft::Progress, id: u64| (progress.matched, progress.recent_active, std::cmp::Reverse(id));
+        let (best, _) = voters.max_by_key(|(id, progress)| closeness(progress, **id))?;
         let best = *best;
         self.raft.transfer_leader(best);
         Some(ServerId(best))
