@@ -46,8 +46,6 @@ impl World {
                 if is_survivable {
                     self.crash(victim, true);
                     self.members[victim].disk = SimulatedDisk::new(self.lots.seed() | 1);
-                    // Starts are counted by the seconds of the wall clock: nobody empties a disk faster.
-                    self.members[victim].absent_until_us = now_us + 1_100_000 + back_us;
                     self.after(back_us, Happening::Start(victim));
                 }
             }

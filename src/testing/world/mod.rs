@@ -114,8 +114,6 @@ struct Member {
     drift_ppm: i64,
     scheduled: BTreeSet<Part>,
     paused_until_us: u64,
-    /// It is not started again before.
-    absent_until_us: u64,
     slow_disk: (u64, u64),
     is_failing: bool,
     seen_zxid: i64,
@@ -263,7 +261,6 @@ impl World {
             drift_ppm: 0,
             scheduled: BTreeSet::new(),
             paused_until_us: 0,
-            absent_until_us: 0,
             slow_disk: (0, 0),
             is_failing: false,
             seen_zxid: -1,
@@ -475,10 +472,7 @@ impl World {
             Happening::Fault => self.fault(),
             Happening::Befall(victim, fault) => self.befall(victim, fault),
             Happening::Start(member) => {
-                let absent_until_us = self.members[member].absent_until_us;
-                if absent_until_us > self.recorder.now_us {
-                    self.at(absent_until_us, Happening::Start(member));
-                } else if self.members[member].running.is_none() {
+                if self.members[member].running.is_none() {
                     self.start(member);
                 }
             }
