@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// A server or an ensemble that is not there after so long never will be.
@@ -68,8 +69,8 @@ impl Ensemble {
                 .iter()
                 .enumerate()
                 .map(|(member, target)| {
-                    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-                    let address = listener.local_addr().expect("it has an address");
+                    let address = free_addresses(1)[0];
+                    let listener = TcpListener::bind(address).expect("a free port");
                     network.serve(listener, member, *target);
                     address
                 })
@@ -344,15 +345,20 @@ fn command(flavour: Flavour) -> Vec<String> {
     command
 }
 
-/// Ports that nothing listens on now. All are held until all are chosen, so that they differ.
+/// Ports that nothing listens on now, each given once. They lie below those that the system gives to outgoing connections:
+/// a server that is started again must find its port free.
 fn free_addresses(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-        .collect();
-    listeners
-        .iter()
-        .map(|listener| listener.local_addr().expect("it has an address"))
-        .collect()
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(97);
+    let mut found = Vec::with_capacity(count);
+    while found.len() < count {
+        let port = 12_000 + (begin.wrapping_add(TRIED.fetch_add(1, Relaxed)) % 18_000) as u16;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            found.push(address);
+        }
+    }
+    found
 }
 
 fn four_letter_word(address: SocketAddr, word: &str) -> String {
