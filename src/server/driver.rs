@@ -198,7 +198,7 @@ impl Driver {
             DriverInput::Barrier(connection) => self.replica.barrier(connection.0),
             DriverInput::Persisted(number) => self.persisted(number)?,
             DriverInput::Applied(applied) => match &mut self.progress.installing {
-                Some(installing) => installing.applied = Some(applied),
+                Some(installing) => installing.note(applied),
                 None => self.applied(applied),
             },
             DriverInput::Found { conf_state, registry } => self.found(conf_state, &registry),
@@ -206,6 +206,8 @@ impl Driver {
             DriverInput::SnapshotMade(view) => self.snapshot_made(view)?,
             DriverInput::SnapshotSent { to, succeeded } => self.replica.snapshot_sent(to, succeeded),
             DriverInput::SnapshotArrived(arrived) => self.snapshot_arrived(*arrived)?,
+            // The log must not be cut behind a snapshot whose tree is not durable yet; the next point will do.
+            DriverInput::Durable { .. } if self.progress.installing.is_some() => {}
             DriverInput::Durable { index } => {
                 let below = self.replica.compact(index);
                 self.log.push(LogInput::Purge { below });

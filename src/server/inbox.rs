@@ -3,7 +3,8 @@
 use parking_lot::{Condvar, Mutex};
 use std::time::Duration;
 
-/// Many put in, one takes out. Unbounded in itself: what flows through is bounded by the connections' own limits.
+/// Many put in, one takes out. Unbounded in itself: what clients put in is bounded by their connections' own limits, what
+/// peers do by raft's window of messages on their way and by what their clients may have in work.
 pub(super) struct Inbox<T> {
     items: Mutex<Vec<T>>,
     arrived: Condvar,

@@ -25,14 +25,26 @@ const VIEW_TICKS: u32 = 100;
 /// A snapshot's state that takes the place of ours.
 #[derive(Default)]
 pub(super) struct Installing {
+    /// The entry that the snapshot ends with.
+    index: u64,
     /// For the log, once the tree is durable.
     held: Vec<LogInput>,
     /// The append that begins the log anew, and what is to be reported to the replica once it is on disk.
     number: u64,
-    pub(super) applied: Option<AppliedTo>,
+    applied: Option<AppliedTo>,
     /// Whether it founds an ensemble, for which this member then stands.
     founds: bool,
     answer: Option<oneshot::Sender<bool>>,
+}
+
+impl Installing {
+    /// The applier has come further. What it did before the snapshot took its place concerns nobody any more: the commands
+    /// that it counts were forgotten, and the sessions are reported anew.
+    pub(super) fn note(&mut self, applied: AppliedTo) {
+        if applied.index >= self.index {
+            self.applied = Some(applied);
+        }
+    }
 }
 
 /// A snapshot for others.
@@ -86,6 +98,7 @@ impl Driver {
         let arrived = self.arrived.take().ok_or(Failure::NoSnapshot)?;
         tracing::info!(index = point.members.index, "a snapshot takes the place of the state");
         self.progress.installing = Some(Installing {
+            index: point.members.index,
             founds: matches!(arrived.tree, NewTree::Founding),
             answer: arrived.answer,
             ..Installing::default()
@@ -200,5 +213,28 @@ impl Driver {
                 self.replica.snapshots_gone();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_applied_before_a_snapshot_is_not_reported_behind_it() {
+        let applied = |index| AppliedTo {
+            index,
+            term: 1,
+            own: 7,
+            sessions: Vec::new(),
+        };
+        let mut installing = Installing {
+            index: 100,
+            ..Installing::default()
+        };
+        installing.note(applied(99));
+        assert!(installing.applied.is_none());
+        installing.note(applied(100));
+        assert_eq!(installing.applied.map(|applied| applied.index), Some(100));
     }
 }

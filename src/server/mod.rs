@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   thread            waits for                        does
-//!   tokio workers     sockets                          frames, pipelines, reads
-//!   driver            commands, reports, ticks         the replica
+//!   tokio workers     sockets                          frames, pipelines, reads; links to the other servers, snapshots
+//!   driver            commands, messages, reports,     the replica
+//!                     ticks
 //!   log               appends                          one write and one fsync per group
 //!   applier           committed entries                the publish step; takes what a checkpoint must write
 //!   store             checkpoints                      fjall; makes points durable
+//!   space             time                             looks at the room on the disks
 //! ```
 //!
 //! Invariants:
@@ -15,7 +17,8 @@
 //! - A reply to a write is queued only by the applier, which gets an entry only when it is on disk and committed.
 //! - Any thread that fails stops the whole server with its reason: nothing is retried that may have lost a promise.
 //!
-//! Pure parts: [`pipeline`], `local`, `handshake`, `read_only`, `authentication`, `sasl`, `digest_md5`; `applier` but for waking tasks.
+//! Pure parts: [`pipeline`], `local`, `handshake`, `read_only`, `authentication`, `sasl`, `digest_md5`, `stall`; `applier` but
+//! for waking tasks.
 
 mod applier;
 pub mod authentication;
@@ -263,7 +266,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Loads what is on disk, replays the log's tail and leads. Clients are let in by [`Server::accept`].
+    /// Loads what is on disk and starts the threads, and the links to the others: a lone server then leads, a member of an
+    /// ensemble elects. Clients are let in by [`Server::accept`]. With an ensemble, within a tokio runtime.
     pub fn start(options: Options) -> Result<Server, Failure> {
         let Options {
             settings,
@@ -380,7 +384,7 @@ impl Server {
         &self.shared
     }
 
-    /// Waits until the log is replayed and this server leads; gives the zxid it has come to.
+    /// Waits until there is a leader and all that was acknowledged before is applied here; gives the zxid it has come to.
     pub async fn ready(&mut self) -> Result<Zxid, Failure> {
         while !self.shared.is_serving() {
             tokio::select! {
