@@ -1,4 +1,5 @@
-//! raft's messages on their way to peers: which wait for the disk, and for which life of the receiver they are.
+//! raft's messages on their way to peers: which wait for the disk, and for which life of the receiver they are. And what the
+//! members tell each other of how far their logs reach.
 
 use super::{Peer, PeerMessage, Replica, ReplicaError, Work};
 use crate::state_machine::ServerId;
@@ -42,9 +43,7 @@ impl Replica {
             }
         }
     }
-}
 
-impl Replica {
     /// Tells how far this log reaches, and as the leader how far all do.
     pub(super) fn tell_witnesses(&mut self) {
         let reach = PeerMessage::Reach {

@@ -17,6 +17,14 @@ fn options(server: u64) -> ReplicaOptions {
     }
 }
 
+/// A member in its first life.
+fn peer(server: u64) -> Peer {
+    Peer {
+        server: ServerId(server),
+        incarnation: server * 11,
+    }
+}
+
 fn members(servers: &[u64]) -> (ConfState, Registry) {
     let conf_state = ConfState {
         voters: servers.to_vec(),
@@ -257,12 +265,8 @@ impl Ensemble {
             if self.cut.contains(&from) || self.cut.contains(&to) || self.mute.contains(&(from, to)) {
                 continue;
             }
-            let peer = Peer {
-                server: ServerId(from),
-                incarnation: from * 11,
-            };
             let message = PeerMessage::decode(&message.to_bytes()).unwrap();
-            self.members.get_mut(&to).unwrap().step(peer, message).unwrap();
+            self.members.get_mut(&to).unwrap().step(peer(from), message).unwrap();
         }
     }
 
@@ -270,6 +274,12 @@ impl Ensemble {
         let leads = |(_, replica): &(&u64, &Replica)| replica.is_leader();
         let leaders = self.members.iter().filter(leads);
         *leaders.max_by_key(|(_, replica)| replica.standing().term).unwrap().0
+    }
+
+    /// One that does not lead.
+    fn follower(&self) -> u64 {
+        let leader = self.leader();
+        *self.members.keys().find(|server| **server != leader).unwrap()
     }
 
     fn submit(&mut self, server: u64, xids: std::ops::Range<i32>) {
@@ -361,10 +371,7 @@ fn leadership_is_handed_over_without_an_election_timeout_at_any_moment() {
         let leader = ensemble.leader();
         let replica = ensemble.members.get_mut(&leader).unwrap();
         for server in [1, 2, 3] {
-            replica.linked(Peer {
-                server: ServerId(server),
-                incarnation: server * 11,
-            });
+            replica.linked(peer(server));
         }
         // Once in an election timeout, raft forgets who is alive until the next answers come.
         replica.tick();
@@ -379,12 +386,7 @@ fn a_barrier_of_a_follower_waits_for_what_was_committed_before_it() {
     let mut ensemble = Ensemble::new(&[1, 2, 3]);
     ensemble.run(40);
     let leader = ensemble.leader();
-    let follower = ensemble
-        .members
-        .keys()
-        .copied()
-        .find(|server| *server != leader)
-        .unwrap();
+    let follower = ensemble.follower();
     ensemble.submit(leader, 0..1);
     ensemble.run(4);
     let committed = ensemble.members[&leader].committed();
@@ -402,11 +404,12 @@ fn a_barrier_of_a_follower_waits_for_what_was_committed_before_it() {
         let Some((from, to, message)) = ensemble.mail.pop_front() else {
             break;
         };
-        let peer = Peer {
-            server: ServerId(from),
-            incarnation: from * 11,
-        };
-        ensemble.members.get_mut(&to).unwrap().step(peer, message).unwrap();
+        ensemble
+            .members
+            .get_mut(&to)
+            .unwrap()
+            .step(peer(from), message)
+            .unwrap();
         let others: Vec<u64> = ensemble
             .members
             .keys()
@@ -468,12 +471,7 @@ fn signs_of_life_on_a_follower_keep_a_session_alive() {
     let mut ensemble = Ensemble::new(&[1, 2, 3]);
     ensemble.run(40);
     let leader = ensemble.leader();
-    let follower = ensemble
-        .members
-        .keys()
-        .copied()
-        .find(|server| *server != leader)
-        .unwrap();
+    let follower = ensemble.follower();
     for replica in ensemble.members.values_mut() {
         replica.session_opened(SessionId(9), 1000);
     }
@@ -511,12 +509,8 @@ fn a_founder_begins_behind_an_entry_that_never_was() {
 fn a_member_that_was_put_back_from_an_old_copy_is_told_and_not_believed() {
     let mut ensemble = Ensemble::new(&[1, 2, 3]);
     for server in [1, 2, 3] {
-        for peer in [1, 2, 3].into_iter().filter(|peer| *peer != server) {
-            let peer = Peer {
-                server: ServerId(peer),
-                incarnation: peer * 11,
-            };
-            ensemble.members.get_mut(&server).unwrap().linked(peer);
+        for other in [1, 2, 3].into_iter().filter(|other| *other != server) {
+            ensemble.members.get_mut(&server).unwrap().linked(peer(other));
         }
     }
     ensemble.run(40);
@@ -534,11 +528,7 @@ fn a_member_that_was_put_back_from_an_old_copy_is_told_and_not_believed() {
         ..Recovered::default()
     };
     let mut old = Replica::new(options(restored), recovered, &logger()).unwrap();
-    let peer_of = |server: u64| Peer {
-        server: ServerId(server),
-        incarnation: server * 11,
-    };
-    old.linked(peer_of(witness));
+    old.linked(peer(witness));
     let mut said = Vec::new();
     while let Some(work) = old.poll(5).unwrap() {
         said.extend(work.send);
@@ -548,9 +538,9 @@ fn a_member_that_was_put_back_from_an_old_copy_is_told_and_not_believed() {
     }
     let witness = ensemble.members.get_mut(&witness).unwrap();
     for (_, message) in said {
-        witness.step(peer_of(restored), message).unwrap();
+        witness.step(peer(restored), message).unwrap();
     }
-    assert!(witness.witness.suspects(peer_of(restored)));
+    assert!(witness.witness.suspects(peer(restored)));
     let answers: Vec<_> = std::iter::from_fn(|| witness.poll(5).unwrap())
         .flat_map(|work| work.send)
         .collect();
@@ -558,7 +548,7 @@ fn a_member_that_was_put_back_from_an_old_copy_is_told_and_not_believed() {
         .into_iter()
         .find(|(_, message)| matches!(message, PeerMessage::Forgotten { .. }))
         .unwrap();
-    let outcome = old.step(peer_of(others[1]), told);
+    let outcome = old.step(peer(others[1]), told);
     assert!(matches!(outcome, Err(ReplicaError::Forgotten { last: 0, acknowledged }) if acknowledged > 0));
 }
 
@@ -567,12 +557,7 @@ fn a_follower_notices_that_its_leader_does_not_hear_it() {
     let mut ensemble = Ensemble::new(&[1, 2, 3]);
     ensemble.run(80);
     let leader = ensemble.leader();
-    let follower = ensemble
-        .members
-        .keys()
-        .copied()
-        .find(|server| *server != leader)
-        .unwrap();
+    let follower = ensemble.follower();
     assert!(ensemble.members[&follower].unanswered_ticks() <= 2 * CONTACT_TICKS);
     assert_eq!(ensemble.members[&leader].unanswered_ticks(), 0);
     ensemble.mute.insert((follower, leader));
