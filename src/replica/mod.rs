@@ -486,7 +486,8 @@ impl Replica {
         let messages = ready.take_messages();
         self.address(messages, work);
         let promises = ready.take_persisted_messages();
-        if !promises.is_empty() {
+        let has_promises = !promises.is_empty();
+        if has_promises {
             self.promises.push_back((ready.number(), promises));
         }
         for state in ready.take_read_states() {
@@ -507,6 +508,7 @@ impl Replica {
             entries,
             hard_state,
             must_sync: ready.must_sync(),
+            is_awaited: ready.must_sync() || has_promises || work.restore.is_some(),
         });
         self.raft.advance_append_async(ready);
         #[cfg(test)]

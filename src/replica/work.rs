@@ -36,6 +36,9 @@ pub struct Append {
     pub hard_state: Option<HardState>,
     /// Whether it must be on disk before it is reported; otherwise it may be written with a later one.
     pub must_sync: bool,
+    /// Whether something waits for its report. Otherwise it may be written along with a later one: it only tells how far the
+    /// log is committed.
+    pub is_awaited: bool,
 }
 
 /// What this member is in its ensemble.

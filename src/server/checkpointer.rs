@@ -10,6 +10,7 @@
 //! waiting: while the store is busy, changes of the same znodes coalesce. Nothing ever waits for the store.
 
 use super::applier::Applier;
+use super::crew::{Part, Turned};
 use super::inbox::Inbox;
 use super::shared::{DriverInput, Shared};
 use super::snapshot::{NewTree, SnapshotView};
@@ -65,19 +66,20 @@ impl Checkpointer {
         }
     }
 
-    /// Applies until it is told to stop; then everything is handed to the store.
-    pub(super) fn run(mut self, inbox: &Inbox<ApplierInput>) -> Result<(), Failure> {
-        let mut inputs = Vec::new();
-        loop {
-            inbox.take(&mut inputs, Duration::from_millis(self.schedule.interval_ms));
-            if self.turn(&mut inputs)? {
-                return Ok(());
-            }
+    /// Applies what `inputs` bring, and hands a checkpoint to the store if one is due; says whether it is told to stop.
+    pub(super) fn step(&mut self, inputs: &mut Vec<ApplierInput>) -> Result<bool, Failure> {
+        let stop = self.apply(inputs)?;
+        if stop || self.is_checkpoint_due() {
+            self.checkpoint(stop);
         }
+        if stop {
+            self.store.push(StoreInput::Stop);
+        }
+        Ok(stop)
     }
 
     /// Applies what `inputs` bring; says whether it is told to stop.
-    pub(super) fn turn(&mut self, inputs: &mut Vec<ApplierInput>) -> Result<bool, Failure> {
+    fn apply(&mut self, inputs: &mut Vec<ApplierInput>) -> Result<bool, Failure> {
         let mut stop = false;
         let (before, _) = self.applier.position();
         for input in inputs.drain(..) {
@@ -104,11 +106,7 @@ impl Checkpointer {
         let (index, _) = self.applier.position();
         if index != before {
             let applied = self.applier.take_report();
-            self.shared.driver.push(DriverInput::Applied(applied));
-        }
-        self.checkpoint(stop);
-        if stop {
-            self.store.push(StoreInput::Stop);
+            self.shared.driver.put(DriverInput::Applied(applied));
         }
         Ok(stop)
     }
@@ -136,27 +134,59 @@ impl Checkpointer {
         });
     }
 
-    fn checkpoint(&mut self, stop: bool) {
-        let now_us = self.shared.clock.now_us();
-        let due = {
+    fn is_checkpoint_due(&self) -> bool {
+        let waited_us = self.shared.clock.now_us().saturating_sub(self.last_us);
+        let waited = waited_us >= self.schedule.interval_ms * 1000;
+        let is_much = || {
             let state = self.shared.state.read();
-            let waited = now_us.saturating_sub(self.last_us) >= self.schedule.interval_ms * 1000;
-            let much = state.dirty_len() >= self.schedule.records || state.dirty_bytes() >= self.schedule.bytes;
-            (waited || much) && self.store.is_empty()
+            state.dirty_len() >= self.schedule.records || state.dirty_bytes() >= self.schedule.bytes
         };
+        (waited || is_much()) && self.store.is_empty()
+    }
+
+    /// Hands what has changed to the store; `whole`: even if nothing has.
+    fn checkpoint(&mut self, whole: bool) {
         let (index, term) = self.applier.position();
-        if due || stop {
-            let checkpoint = self.shared.state.write().take_dirty();
-            self.last_us = now_us;
-            let far = index >= self.checkpointed + INDEX_LAG;
-            if !checkpoint.records.is_empty() || far || stop {
-                self.checkpointed = index;
-                self.store.push(StoreInput::Checkpoint {
-                    checkpoint,
-                    applied: LogPoint { index, term },
-                    members: self.applier.members().clone(),
-                });
-            }
+        let checkpoint = self.shared.state.write().take_dirty();
+        self.last_us = self.shared.clock.now_us();
+        let far = index >= self.checkpointed + INDEX_LAG;
+        if !checkpoint.records.is_empty() || far || whole {
+            self.checkpointed = index;
+            self.store.push(StoreInput::Checkpoint {
+                checkpoint,
+                applied: LogPoint { index, term },
+                members: self.applier.members().clone(),
+            });
         }
+    }
+}
+
+impl Part for Checkpointer {
+    type Input = ApplierInput;
+    const NAME: &'static str = "applier";
+
+    /// A checkpoint may take milliseconds: a thread that only lends a hand takes none.
+    fn turn(&mut self, inputs: &mut Vec<ApplierInput>, is_lent: bool) -> Result<Turned, Failure> {
+        if !is_lent {
+            return Ok(if self.step(inputs)? {
+                Turned::Ended
+            } else {
+                Turned::Done
+            });
+        }
+        if self.apply(inputs)? {
+            // Between the look at what waits and the turn, the end was told.
+            inputs.push(ApplierInput::Stop);
+            return Ok(Turned::WantsOwnThread);
+        }
+        Ok(if self.is_checkpoint_due() {
+            Turned::WantsOwnThread
+        } else {
+            Turned::Done
+        })
+    }
+
+    fn rest(&self) -> Duration {
+        Duration::from_millis(self.schedule.interval_ms)
     }
 }

@@ -313,10 +313,11 @@ impl Connection {
 
     fn hand_on(&self, intake: Intake) {
         if !intake.commands.is_empty() {
-            self.shared.driver.push(DriverInput::Commands(intake.commands));
+            self.shared.submit(intake.commands);
         }
         if intake.barrier {
-            self.shared.driver.push(DriverInput::Barrier(self.id));
+            self.shared.driver.put(DriverInput::Barrier(self.id));
+            self.shared.lend_a_hand(true);
         }
     }
 

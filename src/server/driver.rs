@@ -1,4 +1,4 @@
-//! The driver's thread: feeds the replica and carries out its work.
+//! The driver: feeds the replica and carries out its work. Run by whoever brings it something (`crew`), or by its own thread.
 //!
 //! ```text
 //!   connections ─ commands ─▶ ┌────────┐ ─ append ─▶ log thread ─ persisted ─┐
@@ -10,6 +10,7 @@
 //! Everything that waits is taken at once, so batches form by themselves while the previous fsync runs, and nothing waits
 //! for a batch to fill.
 
+use super::crew::{Part, Turned};
 use super::disks::Disks;
 use super::duties::Duties;
 use super::inbox::Inbox;
@@ -108,6 +109,8 @@ pub(super) struct Progress {
     /// Last append handed to the log, and last one reported by it.
     pub(super) appended: u64,
     pub(super) persisted: u64,
+    /// Last append handed to the log that something waits for.
+    pub(super) awaited: u64,
     /// Last entry handed to the applier, and last one reported by it.
     pub(super) handed: u64,
     pub(super) applied: u64,
@@ -137,6 +140,7 @@ impl Driver {
             stopping: false,
             appended: 0,
             persisted: 0,
+            awaited: 0,
             handed: 0,
             applied: 0,
             leaderless_since_us: Some(now_us),
@@ -162,18 +166,8 @@ impl Driver {
         }
     }
 
-    /// Runs until it is told to stop and all work is done.
-    pub(super) fn run(mut self) -> Result<(), Failure> {
-        let mut inputs = Vec::new();
-        while !self.turn(&mut inputs)? {
-            let wait_us = self.progress.next_tick_us.saturating_sub(self.shared.clock.now_us());
-            self.shared.driver.take(&mut inputs, Duration::from_micros(wait_us));
-        }
-        Ok(())
-    }
-
     /// Takes `inputs` in and does what is to be done; says whether everything has come to its end.
-    pub(super) fn turn(&mut self, inputs: &mut Vec<DriverInput>) -> Result<bool, Failure> {
+    pub(super) fn step(&mut self, inputs: &mut Vec<DriverInput>) -> Result<bool, Failure> {
         for input in inputs.drain(..) {
             self.take_in(input)?;
         }
@@ -186,6 +180,11 @@ impl Driver {
             self.applier.push(ApplierInput::Stop);
         }
         Ok(ends)
+    }
+
+    /// Whether the log writes something that others wait for.
+    fn log_is_busy(&self) -> bool {
+        self.progress.awaited > self.progress.persisted
     }
 
     fn take_in(&mut self, input: DriverInput) -> Result<(), Failure> {
@@ -291,6 +290,8 @@ impl Driver {
             self.replica.touch(&touched);
         }
         self.replica.tick();
+        // What nobody waits for was left to the next append, and none has come.
+        self.log.wake();
         self.lose_patience(now_us);
         self.look_at_disks(now_us);
         if now_us >= self.progress.next_container_check_us {
@@ -394,13 +395,13 @@ impl Driver {
             }
             if let Some(last) = work.apply.last() {
                 self.progress.handed = last.index;
-                self.applier.push(ApplierInput::Entries {
+                self.applier.put(ApplierInput::Entries {
                     entries: work.apply,
                     members: work.members,
                 });
             }
             if !work.barriers.is_empty() {
-                self.applier.push(ApplierInput::Barriers(work.barriers));
+                self.applier.put(ApplierInput::Barriers(work.barriers));
             }
         }
         Ok(())
@@ -428,6 +429,26 @@ impl Driver {
             self.progress.recorded.looking();
             tracing::warn!(?role, term, "there is no leader: writes wait until one is elected");
         }
+    }
+}
+
+impl Part for Driver {
+    type Input = DriverInput;
+    const NAME: &'static str = "driver";
+
+    fn turn(&mut self, inputs: &mut Vec<DriverInput>, _is_lent: bool) -> Result<Turned, Failure> {
+        let ends = self.step(inputs)?;
+        // Before the inbox is looked at again: who has put commands in since, and finds the log busy, relies on it.
+        self.shared.set_log_busy(self.log_is_busy());
+        Ok(match ends {
+            true => Turned::Ended,
+            false if self.log_is_busy() => Turned::Patient,
+            false => Turned::Done,
+        })
+    }
+
+    fn rest(&self) -> Duration {
+        Duration::from_micros(self.progress.next_tick_us.saturating_sub(self.shared.clock.now_us()))
     }
 }
 

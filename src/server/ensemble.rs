@@ -318,10 +318,12 @@ impl Reception for Ensemble {
                 ),
             }
         }
-        self.tell(DriverInput::Peer {
+        let shared = &self.place.shared;
+        shared.driver.put(DriverInput::Peer {
             from: peer(hello),
             messages,
         });
+        shared.lend_a_hand(true);
     }
 
     fn snapshot(&self, hello: Hello, stream: SnapshotStream) {

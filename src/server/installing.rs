@@ -118,7 +118,20 @@ impl Driver {
     /// The tree on disk is the snapshot's.
     pub(super) fn installed(&mut self) {
         if let Some(installing) = &mut self.progress.installing {
-            installing.held.drain(..).for_each(|input| self.log.push(input));
+            let held = std::mem::take(&mut installing.held);
+            held.into_iter().for_each(|input| self.write(input));
+        }
+    }
+
+    /// Hands something to the log: at once if somebody waits for it, else along with the next append.
+    fn write(&mut self, input: LogInput) {
+        match &input {
+            LogInput::Append(append) if !append.is_awaited => self.log.leave(input),
+            LogInput::Append(append) => {
+                self.progress.awaited = append.number;
+                self.log.push(input);
+            }
+            _ => self.log.push(input),
         }
     }
 
@@ -132,7 +145,7 @@ impl Driver {
         }
         self.progress.appended = append.number;
         let Some(installing) = &mut self.progress.installing else {
-            return self.log.push(LogInput::Append(append));
+            return self.write(LogInput::Append(append));
         };
         if let Some(point) = restore {
             installing.number = append.number;

@@ -44,8 +44,11 @@ impl LogWriter {
     pub(super) fn run(mut self, inbox: &Inbox<LogInput>) -> Result<(), Failure> {
         let mut inputs = Vec::new();
         loop {
-            inbox.take(&mut inputs, IDLE);
-            if self.turn(&mut inputs)? {
+            inbox.await_batch(&mut inputs, IDLE);
+            let stop = self.turn(&mut inputs)?;
+            // What waits to be written is more urgent than applying what was.
+            self.shared.lend_a_hand(inbox.is_empty());
+            if stop {
                 return Ok(());
             }
         }
@@ -64,6 +67,7 @@ impl LogWriter {
                     self.group.entries += append.entries.len();
                     if self.log.staged_bytes() > GROUP_BYTES {
                         self.group.write(&self.shared, &mut self.log, self.syncing)?;
+                        self.shared.lend_a_hand(false);
                     }
                 }
                 LogInput::Reset { base, conf_state } => self.log.reset(base, &conf_state, None)?,
@@ -118,7 +122,7 @@ impl Group {
                 );
             }
         }
-        shared.driver.push(DriverInput::Persisted(number));
+        shared.driver.put(DriverInput::Persisted(number));
         Ok(())
     }
 }

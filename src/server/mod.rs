@@ -3,10 +3,11 @@
 //! ```text
 //!   thread            waits for                        does
 //!   tokio workers     sockets                          frames, pipelines, reads; links to the other servers, snapshots
-//!   driver            commands, messages, reports,     the replica
-//!                     ticks
+//!   driver            ticks, and what others leave      the replica
+//!                     to it
 //!   log               appends                          one write and one fsync per group
-//!   applier           committed entries                the publish step; takes what a checkpoint must write
+//!   applier           checkpoints, and what others     the publish step; takes what a checkpoint must write
+//!                     leave to it
 //!   store             checkpoints                      fjall; makes points durable
 //!   space             time                             looks at the room on the disks
 //! ```
@@ -26,6 +27,7 @@ mod chance;
 mod checkpointer;
 mod clock;
 mod connection;
+mod crew;
 mod digest_md5;
 mod disks;
 mod doors;
@@ -83,6 +85,7 @@ use crate::storage::tree::TreeError;
 use crate::watch::{WatchLimits, Watches};
 use applier::Unappliable;
 use checkpointer::Checkpointer;
+use crew::{Crew, Post};
 use driver::{Driver, NoPeers, Peers};
 use ensemble::{Ensemble, LinkedPeers, Place};
 use inbox::Inbox;
@@ -341,12 +344,20 @@ impl Server {
             (containers, patience),
             membership,
         );
-        spawn("driver", Box::new(move || driver.run()))?;
+        let checkpointer = Checkpointer::new(shared.clone(), parts.applier, store_inbox.clone(), checkpoints);
+        let crew = Crew {
+            driver: Post::new(driver, shared.driver.clone()),
+            applier: Post::new(checkpointer, applier_inbox),
+        };
         let inbox = log_inbox.clone();
         let writer = LogWriter::new(shared.clone(), parts.log, syncing);
         spawn("log", Box::new(move || writer.run(&inbox)))?;
-        let checkpointer = Checkpointer::new(shared.clone(), parts.applier, store_inbox.clone(), checkpoints);
-        spawn("applier", Box::new(move || checkpointer.run(&applier_inbox)))?;
+        let crew = Arc::new(crew);
+        // Nobody else sets it.
+        let _ = shared.crew.set(crew.clone());
+        let of_driver = crew.clone();
+        spawn("driver", Box::new(move || of_driver.serve_driver()))?;
+        spawn("applier", Box::new(move || crew.serve_applier()))?;
         let (of_shared, tree) = (shared.clone(), parts.tree);
         spawn(
             "store",

@@ -3,6 +3,7 @@
 use super::chance::Chance;
 use super::clock::Clock;
 use super::connection::{Connection, ConnectionView};
+use super::crew::Crew;
 use super::ensemble_view::{EnsembleBoard, EnsembleRole, EnsembleView};
 use super::handshake::NewSession;
 use super::inbox::Inbox;
@@ -22,8 +23,8 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use raft::prelude::ConfState;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -150,7 +151,11 @@ pub struct Shared {
     pub state: RwLock<State>,
     /// The watch tables.
     pub watches: Watches,
-    pub(super) driver: Inbox<DriverInput>,
+    pub(super) driver: Arc<Inbox<DriverInput>>,
+    /// Whoever brings something runs the parts with it; set when they are there.
+    pub(super) crew: OnceLock<Arc<Crew>>,
+    /// Whether the log writes something that others wait for.
+    log_is_busy: AtomicBool,
     pub(super) words: Box<dyn Words>,
     connections: DashMap<ConnectionId, Arc<Connection>, RandomState>,
     /// Which connection a session is bound to on this server.
@@ -189,7 +194,9 @@ impl Shared {
             watches,
             statistics: Statistics::default(),
             clock,
-            driver: Inbox::default(),
+            driver: Arc::default(),
+            crew: OnceLock::new(),
+            log_is_busy: AtomicBool::new(false),
             words,
             connections: DashMap::default(),
             bound: Mutex::default(),
@@ -218,6 +225,28 @@ impl Shared {
             read_only: &self.read_only,
             statistics: &self.statistics,
             now_us: self.clock.now_us(),
+        }
+    }
+
+    /// Commands of a connection, in its order. While the log is busy they stay in line: its thread runs the driver when it is
+    /// done, and they all become one batch.
+    pub(super) fn submit(&self, commands: Vec<Command>) {
+        self.driver.leave(DriverInput::Commands(commands));
+        // Asked after they stand in line: who finds the log done looks at the line again.
+        if !self.log_is_busy.load(Ordering::SeqCst) {
+            self.lend_a_hand(true);
+        }
+    }
+
+    pub(super) fn set_log_busy(&self, is_busy: bool) {
+        self.log_is_busy.store(is_busy, Ordering::SeqCst);
+    }
+
+    /// Runs what waits for the driver on this thread: see [`Crew::lend_a_hand`].
+    pub(super) fn lend_a_hand(&self, may_apply: bool) {
+        match self.crew.get() {
+            Some(crew) => crew.lend_a_hand(may_apply),
+            None => self.driver.wake(),
         }
     }
 

@@ -130,7 +130,7 @@ pub(super) fn run(
     let mut last_persist_us = shared.clock.now_us();
     let mut written = 0;
     loop {
-        inbox.take(&mut inputs, Duration::from_millis(schedule.persist_interval_ms));
+        inbox.await_batch(&mut inputs, Duration::from_millis(schedule.persist_interval_ms));
         let mut stop = false;
         for input in inputs.drain(..) {
             match input {

@@ -287,9 +287,9 @@ impl SimulatedMember {
     /// Lets a part do what waits for it, and what the time says.
     pub(crate) fn turn(&mut self, part: Part, disk: &mut SimulatedDisk) -> Result<(), Failure> {
         match part {
-            Part::Driver => drop(self.driver.turn(&mut taken(&self.shared.driver))?),
+            Part::Driver => drop(self.driver.step(&mut taken(&self.shared.driver))?),
             Part::Log => drop(self.log.turn(&mut taken(&self.log_inbox))?),
-            Part::Applier => drop(self.checkpointer.turn(&mut taken(&self.applier_inbox))?),
+            Part::Applier => drop(self.checkpointer.step(&mut taken(&self.applier_inbox))?),
             Part::Store => self.store(disk),
         }
         Ok(())
@@ -434,9 +434,7 @@ impl Drop for SimulatedMember {
 /// Everything that waits.
 fn taken<T>(inbox: &Inbox<T>) -> Vec<T> {
     let mut inputs = Vec::new();
-    if !inbox.is_empty() {
-        inbox.take(&mut inputs, Duration::ZERO);
-    }
+    inbox.take(&mut inputs);
     inputs
 }
 

@@ -1,0 +1,294 @@
+//! Who runs the driver and the applier: any thread that has just given them something to do and finds them free, else their
+//! own threads. A write that is alone thus crosses from thread to thread twice instead of five times: to the log, whose
+//! fsync nobody else should wait for, and back to its connection.
+//!
+//! ```text
+//!   connection's task ─ commands ─▶ driver, here and now ─▶ log thread: fsync ─▶ driver, applier, there ─▶ connection's task
+//!                                        │ while the log is busy: commands stay in the inbox, and are one batch when it is done
+//! ```
+//!
+//! Invariants:
+//! - One thread at a time is at a part ([`Post::run`] takes its lock, or leaves it to who has it).
+//! - Nothing urgent is forgotten: who finds a part taken has put its input in before, and who leaves a part looks again. What
+//!   is not urgent waits for the log, whose thread runs the driver when it is done, or for the next tick.
+//! - Threads that lend a hand are bounded: so many rounds ([`ROUNDS`]), entries of so many bytes ([`LIGHT_BYTES`]); beyond, the
+//!   part's own thread goes on. The log's thread applies only when nothing waits to be written.
+//! - A part that fails or panics ends, whoever ran it, and its own thread tells.
+//!
+//! Left out on purpose: work for the disk. Appends and checkpoints have threads that may block.
+
+use super::checkpointer::Checkpointer;
+use super::driver::Driver;
+use super::inbox::Inbox;
+use super::{ApplierInput, Failure};
+use parking_lot::Mutex;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a thread that lends a hand begins anew because more has come; then the parts' own threads take over.
+const ROUNDS: usize = 8;
+/// Bytes of entries that a thread applies which is not the applier's own: about a hundred small commands, a fraction of a
+/// millisecond.
+const LIGHT_BYTES: usize = 16 << 10;
+
+/// A part that any thread may run.
+pub(super) trait Part: Send {
+    /// What it is told.
+    type Input: Send;
+    /// Its own thread.
+    const NAME: &'static str;
+
+    /// Takes `inputs` in, and does what is to be done. `is_lent`: by a thread that has other duties.
+    fn turn(&mut self, inputs: &mut Vec<Self::Input>, is_lent: bool) -> Result<Turned, Failure>;
+
+    /// How long its own thread may sleep if nothing comes.
+    fn rest(&self) -> Duration;
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turned {
+    /// Everything was done.
+    Done,
+    /// What is not urgent may wait: somebody will come.
+    Patient,
+    /// There is something left that only the part's own thread should do.
+    WantsOwnThread,
+    /// It has come to its end.
+    Ended,
+}
+
+/// A part, what it is told, and who is at it.
+pub(super) struct Post<P: Part> {
+    inbox: Arc<Inbox<P::Input>>,
+    seat: Mutex<Seat<P>>,
+}
+
+struct Seat<P: Part> {
+    /// `None`: it has ended.
+    part: Option<P>,
+    /// Kept for its capacity.
+    inputs: Vec<P::Input>,
+    /// How it ended.
+    outcome: Option<Result<(), Failure>>,
+}
+
+impl<P: Part> Post<P> {
+    pub(super) fn new(part: P, inbox: Arc<Inbox<P::Input>>) -> Post<P> {
+        Post {
+            inbox,
+            seat: Mutex::new(Seat {
+                part: Some(part),
+                inputs: Vec::new(),
+                outcome: None,
+            }),
+        }
+    }
+
+    /// The part's own thread: runs what nobody else does, until the part ends.
+    /// `afterwards` sees to what came of a turn for others.
+    fn serve(&self, afterwards: impl Fn()) -> Result<(), Failure> {
+        loop {
+            let mut seat = self.seat.lock();
+            let turned = seat.turn(&self.inbox, false);
+            if let Some(outcome) = seat.outcome.take() {
+                return outcome;
+            }
+            let rest = seat.part.as_ref().map(Part::rest).unwrap_or_default();
+            drop(seat);
+            afterwards();
+            if !self.has_more(turned) {
+                self.inbox.sleep(rest);
+            }
+        }
+    }
+
+    /// Runs the part on this thread, unless somebody is at it already, who then looks again.
+    fn lend_a_hand(&self) {
+        for _ in 0..ROUNDS {
+            let Some(mut seat) = self.seat.try_lock() else { return };
+            if seat.part.is_none() {
+                return;
+            }
+            let turned = seat.turn(&self.inbox, true);
+            drop(seat);
+            if matches!(turned, Turned::Ended | Turned::WantsOwnThread) {
+                return self.inbox.call();
+            }
+            if !self.has_more(turned) {
+                return;
+            }
+        }
+        self.inbox.wake();
+    }
+
+    /// Looked at after the part was left: what came before that is seen here.
+    fn has_more(&self, turned: Turned) -> bool {
+        match turned {
+            Turned::Patient => self.inbox.is_urgent(),
+            _ => !self.inbox.is_empty(),
+        }
+    }
+}
+
+impl<P: Part> Seat<P> {
+    fn turn(&mut self, inbox: &Inbox<P::Input>, is_lent: bool) -> Turned {
+        let Some(part) = &mut self.part else {
+            return Turned::Ended;
+        };
+        inbox.take(&mut self.inputs);
+        let inputs = &mut self.inputs;
+        // On a thread that is not the part's own, a panic would end something else, and the server would go on without it.
+        let outcome = catch_unwind(AssertUnwindSafe(|| part.turn(inputs, is_lent)));
+        let outcome = match outcome {
+            Ok(Ok(Turned::Ended)) => Ok(()),
+            Ok(Ok(turned)) => return turned,
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::Panicked(P::NAME)),
+        };
+        self.part = None;
+        self.outcome = Some(outcome);
+        Turned::Ended
+    }
+}
+
+/// The parts that any thread may run. They hold what all parts share, and that holds them, until they end.
+pub(super) struct Crew {
+    pub(super) driver: Post<Driver>,
+    pub(super) applier: Post<Checkpointer>,
+}
+
+impl Crew {
+    /// Runs what waits for the driver, and what comes of it, as far as nobody else is at it. `may_apply`: this thread has
+    /// nothing more urgent to do than to apply what is committed.
+    pub(super) fn lend_a_hand(&self, may_apply: bool) {
+        for _ in 0..ROUNDS {
+            self.driver.lend_a_hand();
+            if !self.applier.inbox.is_urgent() {
+                return;
+            }
+            if !may_apply || !self.is_soon_applied() {
+                break;
+            }
+            self.applier.lend_a_hand();
+            if !self.driver.inbox.is_urgent() {
+                return;
+            }
+        }
+        self.applier.inbox.wake();
+        if self.driver.inbox.is_urgent() {
+            self.driver.inbox.wake();
+        }
+    }
+
+    /// The driver's own thread. What comes of a turn is applied here too, if that is soon done.
+    pub(super) fn serve_driver(&self) -> Result<(), Failure> {
+        self.driver.serve(|| {
+            if self.applier.inbox.is_urgent() {
+                if self.is_soon_applied() {
+                    self.applier.lend_a_hand();
+                } else {
+                    self.applier.inbox.wake();
+                }
+            }
+        })
+    }
+
+    /// The applier's own thread. The driver is told here how far it has come.
+    pub(super) fn serve_applier(&self) -> Result<(), Failure> {
+        self.applier.serve(|| self.driver.lend_a_hand())
+    }
+
+    /// Whether what waits for the applier is soon done.
+    fn is_soon_applied(&self) -> bool {
+        let mut bytes = 0;
+        self.applier.inbox.all(|input| {
+            bytes += match input {
+                ApplierInput::Entries { entries, .. } => entries.iter().map(|entry| entry.data.len()).sum(),
+                ApplierInput::Barriers(_) => 0,
+                ApplierInput::Install { .. } | ApplierInput::View(_) | ApplierInput::Stop => LIGHT_BYTES + 1,
+            };
+            bytes <= LIGHT_BYTES
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    /// Counts what it is told; panics when it is told 0.
+    struct Counter {
+        counted: Arc<AtomicUsize>,
+        is_lent_only: bool,
+    }
+
+    impl Part for Counter {
+        type Input = usize;
+        const NAME: &'static str = "counter";
+
+        fn turn(&mut self, inputs: &mut Vec<usize>, is_lent: bool) -> Result<Turned, Failure> {
+            assert!(is_lent || !self.is_lent_only, "nobody else is there to run it");
+            for input in inputs.drain(..) {
+                assert_ne!(input, 0, "planted");
+                self.counted.fetch_add(input, Ordering::Relaxed);
+            }
+            Ok(Turned::Done)
+        }
+
+        fn rest(&self) -> Duration {
+            Duration::from_secs(3600)
+        }
+    }
+
+    fn post(is_lent_only: bool) -> (Post<Counter>, Arc<Inbox<usize>>, Arc<AtomicUsize>) {
+        let (inbox, counted) = (Arc::<Inbox<usize>>::default(), Arc::<AtomicUsize>::default());
+        let counter = Counter {
+            counted: counted.clone(),
+            is_lent_only,
+        };
+        (Post::new(counter, inbox.clone()), inbox, counted)
+    }
+
+    #[test]
+    fn nothing_is_forgotten_however_many_threads_lend_a_hand() {
+        let (post, inbox, counted) = post(true);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for input in 1..=2000 {
+                        inbox.put(input);
+                        post.lend_a_hand();
+                    }
+                });
+            }
+        });
+        // Whoever gave up after its rounds has called the own thread, which is not there; all else is done.
+        while !inbox.is_empty() {
+            post.lend_a_hand();
+        }
+        assert_eq!(counted.load(Ordering::Relaxed), 4 * 2000 * 2001 / 2);
+    }
+
+    #[test]
+    fn a_part_that_panics_ends_whoever_runs_it_and_its_own_thread_tells() {
+        let (post, inbox, counted) = post(false);
+        thread::scope(|scope| {
+            let own = scope.spawn(|| post.serve(|| ()));
+            inbox.push(7);
+            while counted.load(Ordering::Relaxed) == 0 {
+                thread::yield_now();
+            }
+            inbox.put(0);
+            post.lend_a_hand();
+            let outcome = own.join().expect("its own thread does not panic");
+            assert!(matches!(outcome, Err(Failure::Panicked("counter"))), "{outcome:?}");
+        });
+        inbox.put(7);
+        post.lend_a_hand();
+        assert_eq!(counted.load(Ordering::Relaxed), 7, "what has ended is not run again");
+    }
+}
