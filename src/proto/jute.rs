@@ -119,6 +119,18 @@ impl<'a> Decoder<'a> {
         self.rest.len()
     }
 
+    /// The bytes that have not been read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Leaves out `bytes` if they come next; says whether they do.
+    pub fn skip(&mut self, bytes: &[u8]) -> bool {
+        let rest = self.rest.strip_prefix(bytes);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
+    }
+
     /// All bytes that have not been read yet, as a slice of the frame. Leaves none.
     pub fn take_rest(&mut self) -> Bytes {
         let rest = self.frame.slice_ref(self.rest);

@@ -286,7 +286,7 @@ impl Command {
         out.write_buffer(Some(&self.body));
     }
 
-    fn decode(decoder: &mut Decoder<'_>) -> Result<Command, Malformed> {
+    fn decode<'a>(decoder: &mut Decoder<'a>, known: &mut KnownIdentities<'a>) -> Result<Command, Malformed> {
         Ok(Command {
             origin: Origin {
                 server: ServerId(decoder.long()?.cast_unsigned()),
@@ -295,10 +295,7 @@ impl Command {
             session: SessionId(decoder.long()?),
             xid: Xid(decoder.int()?),
             op: OpCode::from_wire(decoder.int()?).ok_or(Malformed::UnknownKind)?,
-            identities: decoder
-                .vector(Identity::LEAST_BYTES, Identity::decode)?
-                .ok_or(Malformed::UnexpectedNull)?
-                .into(),
+            identities: known.decode(decoder)?,
             body: decoder.buffer()?.ok_or(Malformed::UnexpectedNull)?,
         })
     }
@@ -315,9 +312,33 @@ impl Command {
 
     /// Reads one. Bodies are slices of what the decoder reads.
     pub fn decode_list(decoder: &mut Decoder<'_>) -> Result<Vec<Command>, Malformed> {
+        let mut known = KnownIdentities::default();
         decoder
-            .vector(Command::LEAST_BYTES, Command::decode)?
+            .vector(Command::LEAST_BYTES, |decoder| Command::decode(decoder, &mut known))?
             .ok_or(Malformed::UnexpectedNull)
+    }
+}
+
+/// The identities of the command before: those of neighbours are mostly the same, and are then neither read nor allocated
+/// again.
+#[derive(Default)]
+struct KnownIdentities<'a> {
+    /// Their bytes. A list says how long it is, so that the same bytes are the same list.
+    encoded: &'a [u8],
+    identities: Arc<[Identity]>,
+}
+
+impl<'a> KnownIdentities<'a> {
+    fn decode(&mut self, decoder: &mut Decoder<'a>) -> Result<Arc<[Identity]>, Malformed> {
+        if self.encoded.is_empty() || !decoder.skip(self.encoded) {
+            let before = decoder.rest();
+            self.identities = decoder
+                .vector(Identity::LEAST_BYTES, Identity::decode)?
+                .ok_or(Malformed::UnexpectedNull)?
+                .into();
+            self.encoded = &before[..before.len() - decoder.remaining()];
+        }
+        Ok(self.identities.clone())
     }
 }
 
@@ -380,6 +401,28 @@ mod tests {
                 commands: vec![command.clone(), command]
             })
         );
+    }
+
+    #[test]
+    fn commands_keep_their_own_identities() {
+        let lists: [Vec<Identity>; 5] = [
+            vec![Identity::new("ip", "127.0.0.1")],
+            vec![Identity::new("ip", "127.0.0.1")],
+            // Begins as the one before.
+            vec![Identity::new("ip", "127.0.0.1"), Identity::new("digest", "a:b")],
+            vec![],
+            vec![Identity::new("ip", "127.0.0.10")],
+        ];
+        let commands = lists.map(|identities| Command {
+            origin: Origin::default(),
+            session: SessionId(1),
+            xid: Xid(1),
+            identities: identities.into(),
+            op: OpCode::Delete,
+            body: Bytes::from_static(b"body"),
+        });
+        let entry = Batch::encode(Stamp::default(), &commands);
+        assert_eq!(Batch::decode(&entry).map(|batch| batch.commands), Ok(commands.to_vec()));
     }
 
     #[test]
