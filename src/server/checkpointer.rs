@@ -34,8 +34,9 @@ pub struct CheckpointSchedule {
     pub bytes: u64,
     /// Time between two points that are made durable, ms.
     pub persist_interval_ms: u64,
-    /// So many records are made durable without waiting for that: the log in memory waits for it too.
-    pub persist_records: usize,
+    /// So many bytes of log are not waited for longer: until a point is durable they stand in memory, and a start would
+    /// replay them. Half of them make a checkpoint due.
+    pub log_bytes: u64,
 }
 
 /// The applier with its surroundings, on its thread.
@@ -47,6 +48,8 @@ pub(super) struct Checkpointer {
     last_us: u64,
     /// Up to where the last checkpoint went.
     checkpointed: u64,
+    /// Bytes of log that were applied since.
+    log_bytes: u64,
 }
 
 impl Checkpointer {
@@ -63,6 +66,7 @@ impl Checkpointer {
             schedule,
             last_us: 0,
             checkpointed: 0,
+            log_bytes: 0,
         }
     }
 
@@ -84,7 +88,10 @@ impl Checkpointer {
         let (before, _) = self.applier.position();
         for input in inputs.drain(..) {
             match input {
-                ApplierInput::Entries { entries, members } => self.applier.apply(&entries, members)?,
+                ApplierInput::Entries { entries, members } => {
+                    self.applier.apply(&entries, members)?;
+                    self.log_bytes += entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
+                }
                 ApplierInput::Barriers(barriers) => self.applier.barriers(barriers),
                 ApplierInput::Install {
                     state,
@@ -138,6 +145,9 @@ impl Checkpointer {
         let waited_us = self.shared.clock.now_us().saturating_sub(self.last_us);
         let waited = waited_us >= self.schedule.interval_ms * 1000;
         let is_much = || {
+            if self.log_bytes >= self.schedule.log_bytes / 2 {
+                return true;
+            }
             let state = self.shared.state.read();
             state.dirty_len() >= self.schedule.records || state.dirty_bytes() >= self.schedule.bytes
         };
@@ -154,6 +164,7 @@ impl Checkpointer {
             self.checkpointed = index;
             self.store.push(StoreInput::Checkpoint {
                 checkpoint,
+                log_bytes: std::mem::take(&mut self.log_bytes),
                 applied: LogPoint { index, term },
                 members: self.applier.members().clone(),
             });

@@ -29,9 +29,10 @@ use std::time::{Duration, Instant};
 
 /// What the store's thread is told.
 pub(super) enum StoreInput {
-    /// Write this: it leads to the entry `applied`, with the members as of then.
+    /// Write this: it leads to the entry `applied`, with the members as of then, over so many bytes of log.
     Checkpoint {
         checkpoint: Checkpoint,
+        log_bytes: u64,
         applied: LogPoint,
         members: Arc<MembersAt>,
     },
@@ -128,7 +129,9 @@ pub(super) fn run(
     let mut inputs = Vec::new();
     let times = metrics::histogram!("snapshottime");
     let mut last_persist_us = shared.clock.now_us();
-    let mut written = 0;
+    let mut is_written = false;
+    // Bytes of log that wait for the next durable point.
+    let mut waiting_bytes = 0;
     loop {
         inbox.await_batch(&mut inputs, Duration::from_millis(schedule.persist_interval_ms));
         let mut stop = false;
@@ -136,10 +139,12 @@ pub(super) fn run(
             match input {
                 StoreInput::Checkpoint {
                     checkpoint,
+                    log_bytes,
                     applied,
                     members,
                 } => {
-                    written += checkpoint.records.len() + 1;
+                    is_written = true;
+                    waiting_bytes += log_bytes;
                     let (zxid, started) = (checkpoint.zxid, Instant::now());
                     commit(&mut tree, &checkpoint, applied, &members)?;
                     recorded::checkpoint(&times, started.elapsed());
@@ -149,7 +154,7 @@ pub(super) fn run(
                 StoreInput::Switch { tree: new, done } => {
                     generations.switch(new.directory())?;
                     let former = std::mem::replace(&mut tree, *new);
-                    written = 0;
+                    (is_written, waiting_bytes) = (false, 0);
                     let zxid = tree.durable().map_or(0, |meta| meta.zxid);
                     shared.statistics.checkpointed(zxid, shared.clock.wall_ms());
                     done();
@@ -171,8 +176,8 @@ pub(super) fn run(
         }
         let now_us = shared.clock.now_us();
         let due = now_us.saturating_sub(last_persist_us) >= schedule.persist_interval_ms * 1000;
-        if written > 0 && (due || written >= schedule.persist_records || stop) {
-            written = 0;
+        if is_written && (due || waiting_bytes >= schedule.log_bytes || stop) {
+            (is_written, waiting_bytes) = (false, 0);
             last_persist_us = now_us;
             if let Some(meta) = tree.persist()? {
                 shared.driver.push(DriverInput::Durable {

@@ -252,7 +252,7 @@ impl SimulatedMember {
             records: 500,
             bytes: 1 << 20,
             persist_interval_ms: PERSIST_INTERVAL_US / 1000,
-            persist_records: 10_000,
+            log_bytes: 1 << 20,
         };
         Ok(SimulatedMember {
             driver,
@@ -302,6 +302,7 @@ impl SimulatedMember {
                     checkpoint,
                     applied,
                     members,
+                    ..
                 } => disk.committed.commit(checkpoint, applied, &members),
                 StoreInput::Found {
                     checkpoint,
