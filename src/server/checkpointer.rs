@@ -50,6 +50,8 @@ pub(super) struct Checkpointer {
     checkpointed: u64,
     /// Bytes of log that were applied since.
     log_bytes: u64,
+    /// Whether it was told to stop.
+    is_stopping: bool,
 }
 
 impl Checkpointer {
@@ -67,12 +69,14 @@ impl Checkpointer {
             last_us: 0,
             checkpointed: 0,
             log_bytes: 0,
+            is_stopping: false,
         }
     }
 
     /// Applies what `inputs` bring, and hands a checkpoint to the store if one is due; says whether it is told to stop.
     pub(super) fn step(&mut self, inputs: &mut Vec<ApplierInput>) -> Result<bool, Failure> {
-        let stop = self.apply(inputs)?;
+        self.apply(inputs)?;
+        let stop = self.is_stopping;
         if stop || self.is_checkpoint_due() {
             self.checkpoint(stop);
         }
@@ -82,9 +86,8 @@ impl Checkpointer {
         Ok(stop)
     }
 
-    /// Applies what `inputs` bring; says whether it is told to stop.
-    fn apply(&mut self, inputs: &mut Vec<ApplierInput>) -> Result<bool, Failure> {
-        let mut stop = false;
+    /// Applies what `inputs` bring.
+    fn apply(&mut self, inputs: &mut Vec<ApplierInput>) -> Result<(), Failure> {
         let (before, _) = self.applier.position();
         for input in inputs.drain(..) {
             match input {
@@ -107,7 +110,7 @@ impl Checkpointer {
                     self.store
                         .push(StoreInput::View(Box::new(|view| made(view.map(SnapshotView::Tree)))));
                 }
-                ApplierInput::Stop => stop = true,
+                ApplierInput::Stop => self.is_stopping = true,
             }
         }
         let (index, _) = self.applier.position();
@@ -115,7 +118,7 @@ impl Checkpointer {
             let applied = self.applier.take_report();
             self.shared.driver.put(DriverInput::Applied(applied));
         }
-        Ok(stop)
+        Ok(())
     }
 
     /// The state of a snapshot has taken the place of ours in memory; on disk it follows.
@@ -185,12 +188,9 @@ impl Part for Checkpointer {
                 Turned::Done
             });
         }
-        if self.apply(inputs)? {
-            // Between the look at what waits and the turn, the end was told.
-            inputs.push(ApplierInput::Stop);
-            return Ok(Turned::WantsOwnThread);
-        }
-        Ok(if self.is_checkpoint_due() {
+        self.apply(inputs)?;
+        let is_for_own_thread = self.is_stopping || self.is_checkpoint_due();
+        Ok(if is_for_own_thread {
             Turned::WantsOwnThread
         } else {
             Turned::Done
