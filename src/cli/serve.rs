@@ -6,6 +6,7 @@ use super::peers;
 use crate::admin::{self, Directories, FourLetterAnswers, Registry, Status};
 use crate::config::{self, Base, Config, Membership, MetricsProvider, Notice, Severity, Sources};
 use crate::membership::Members;
+use crate::net::{self, Descriptors};
 use crate::server::authentication::DigestAlgorithm;
 use crate::server::{
     CheckpointSchedule, ContainerSchedule, EnsembleOptions, Failure, Options, Patience, RecoveryOptions, SaslUsers,
@@ -306,7 +307,7 @@ fn options(config: &Config, status: Arc<Status>, ensemble: Option<EnsembleOption
     let is_alone = ensemble.is_none();
     let leaderless_ms = u64::from(config.cluster.sync_limit_ticks) * u64::from(config.sessions.tick_ms);
     Options {
-        settings: settings(config),
+        settings: settings(config, raise_descriptor_limit()),
         rules: rules(config),
         watches: WatchLimits {
             per_connection: limit(config.limits.max_watches_per_connection),
@@ -381,7 +382,7 @@ fn server_id(config: &Config) -> ServerId {
         .map_or(ServerId(1), |id| ServerId(u64::from(id.get())))
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, descriptors: Option<Descriptors>) -> Settings {
     let milliseconds = |ms: u32| i32::try_from(ms).unwrap_or(i32::MAX);
     Settings {
         server: server_id(config),
@@ -392,6 +393,7 @@ fn settings(config: &Config) -> Settings {
         global_outstanding_limit: config.limits.max_outstanding_requests as usize,
         max_connections_per_address: limit(config.limits.max_connections_per_address),
         max_connections: limit(config.limits.max_connections),
+        descriptor_connections: descriptors.map_or(usize::MAX, |descriptors| descriptors.clients),
         handshake_timeout_ms: config.limits.handshake_timeout_ms.into(),
         outbound_limit_bytes: usize::try_from(config.limits.outbound_queue_bytes).unwrap_or(usize::MAX),
         outbound_limit_events: config.limits.outbound_queue_messages as usize,
@@ -415,6 +417,17 @@ fn settings(config: &Config) -> Settings {
         required_schemes: config.auth.enforced_schemes.iter().flatten().cloned().collect(),
         linearizable_reads: config.reads.linearizable,
     }
+}
+
+/// Clients have what the server does not need of the descriptors.
+fn raise_descriptor_limit() -> Option<Descriptors> {
+    let descriptors = net::raise_limit()?;
+    tracing::info!(
+        limit = descriptors.limit,
+        "clients may have {} connections; the other descriptors are kept for files and servers (ulimit -Hn sets the limit)",
+        descriptors.clients
+    );
+    Some(descriptors)
 }
 
 fn sasl_users(config: &Config) -> Option<SaslUsers> {

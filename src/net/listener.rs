@@ -4,8 +4,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
-/// Connections that the kernel keeps for us before they are accepted, where the configuration does not say.
-const DEFAULT_BACKLOG: i32 = 1024;
+/// Connections that the kernel keeps for us before they are accepted, where the configuration does not say: all that it is
+/// willing to, which is `net.core.somaxconn` on Linux. After a restart thousands of clients come at once, and one that finds
+/// no place tries again only after a second.
+const DEFAULT_BACKLOG: i32 = 65_535;
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]

@@ -16,9 +16,11 @@
 //! Left out on purpose: frames and their meaning, and who may connect (`server`).
 
 mod conversation;
+mod descriptors;
 mod listener;
 pub mod peers;
 pub mod tls;
 
 pub use conversation::{Conversation, Flow, converse};
+pub use descriptors::{Descriptors, raise_limit};
 pub use listener::{ListenError, listen};

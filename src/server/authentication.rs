@@ -48,10 +48,16 @@ impl Pipeline {
             })
     }
 
+    /// Where it comes from, as the `ip` scheme writes it: an identity that every connection has from the start.
+    fn address(&self) -> &str {
+        let ip = self.identities.iter().find(|identity| identity.scheme.as_str() == "ip");
+        ip.map_or("", |identity| identity.id.as_str())
+    }
+
     /// New identities count from the next request on.
     pub(super) fn auth(&mut self, decoder: &mut Decoder<'_>, surroundings: &Surroundings<'_>) -> Result<Kind, Closing> {
         let request = AuthRequest::decode(decoder).map_err(Closing::BadAuth)?;
-        Ok(match authenticate(&request, &self.address, surroundings.settings) {
+        Ok(match authenticate(&request, self.address(), surroundings.settings) {
             Ok(new) => {
                 self.add_identities(new);
                 self.answered(Ok(()))

@@ -9,6 +9,7 @@ use super::pending::{Closing, Intake};
 use super::pipeline::{Phase, Pipeline, Surroundings};
 use super::settings::{HANDSHAKE_BYTES, Settings};
 use super::shared::{DriverInput, Service, Shared, Word};
+use super::statistics::Statistics;
 use crate::net::tls::HandshakeError;
 use crate::net::{Conversation, Flow};
 use crate::proto::{Identity, SessionId, frame};
@@ -44,6 +45,8 @@ pub struct Connection {
     touched_tick: AtomicU64,
     /// Bytes that the last turn left in the socket's buffer: if there are more now, the client has sent something.
     left_bytes: AtomicUsize,
+    /// Whether a handshake of it is in work, or waits for others.
+    is_opening: AtomicBool,
     /// Whether it must end at once.
     aborted: AtomicBool,
 }
@@ -68,23 +71,27 @@ pub struct ConnectionView {
 }
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, id: ConnectionId, peer: SocketAddr) -> Connection {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        id: ConnectionId,
+        peer: SocketAddr,
+        identities: Arc<[Identity]>,
+    ) -> Connection {
         let origin = Origin {
             server: shared.settings.server,
             connection: id,
         };
-        // An IPv4 client on an IPv6 socket is the same client.
-        let address = peer.ip().to_canonical().to_string();
         Connection {
             id,
             peer,
             secure: AtomicBool::new(false),
             established_ms: shared.clock.wall_ms(),
             accepted_us: shared.clock.now_us(),
-            pipeline: Mutex::new(Pipeline::new(origin, address, shared.sixteen_random_bytes())),
+            pipeline: Mutex::new(Pipeline::new(origin, identities, shared.sixteen_random_bytes())),
             wake: Notify::new(),
             touched_tick: AtomicU64::new(0),
             left_bytes: AtomicUsize::new(0),
+            is_opening: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             shared,
         }
@@ -123,6 +130,10 @@ impl Connection {
         &self.shared.settings
     }
 
+    pub(super) fn statistics(&self) -> &Statistics {
+        &self.shared.statistics
+    }
+
     /// How long a handshake before its first request may take.
     pub(super) fn handshake_limit(&self) -> Duration {
         Duration::from_millis(self.shared.settings.handshake_timeout_ms)
@@ -153,6 +164,13 @@ impl Connection {
         self.wake_up();
     }
 
+    /// Waits until it must end at once.
+    pub(super) async fn aborted(&self) {
+        while !self.aborted.load(Relaxed) {
+            self.wake.notified().await;
+        }
+    }
+
     /// The socket's task has ended: nothing of this connection stays. Its session lives on until it expires.
     pub(super) fn ended(&self) {
         let (session, closing) = self.with_pipeline(|pipeline| {
@@ -165,6 +183,9 @@ impl Connection {
             (pipeline.session, closing)
         });
         self.shared.connection_ended(self, session);
+        if self.is_opening.swap(false, Relaxed) {
+            self.shared.end_handshake(self.id);
+        }
         match closing {
             Some(
                 closing
@@ -180,6 +201,10 @@ impl Connection {
 
     /// Called now and then: whether it took too long to open a session, or does not take what is sent to it.
     pub(super) fn is_overdue(&self, now_us: u64) -> bool {
+        if self.aborted.load(Relaxed) {
+            // It is being told.
+            return false;
+        }
         let settings = &self.shared.settings;
         let mut pipeline = self.pipeline.lock();
         match pipeline.phase {
@@ -272,6 +297,10 @@ impl Connection {
                 pipeline.close(closing, surroundings.statistics);
             }
         });
+        if let Some(handshake) = intake.commands.pop() {
+            self.is_opening.store(true, Relaxed);
+            intake.commands.extend(self.shared.begin_handshake(handshake));
+        }
         None
     }
 
@@ -353,6 +382,10 @@ impl Conversation for Connection {
         if turns.is_empty() {
             // There is more to do than one call should: come back at once, behind the others.
             self.wake_up();
+        }
+        if self.is_opening.load(Relaxed) && !self.with_pipeline(|pipeline| matches!(pipeline.phase, Phase::Opening(_))) {
+            self.is_opening.store(false, Relaxed);
+            self.shared.end_handshake(self.id);
         }
         let mut pipeline = self.pipeline.lock();
         pipeline.tally.flush(&self.shared.statistics);

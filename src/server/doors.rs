@@ -5,17 +5,23 @@ use super::shared::Shared;
 use crate::net;
 use crate::net::tls::{self, TlsAcceptor};
 use crate::proto::Identity;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 /// How often connections are looked at that take too long.
 const JANITOR_INTERVAL: Duration = Duration::from_millis(500);
-/// After an accept failed (out of files, say): how long to wait before the next.
+/// After an accept failed because there are no descriptors or no memory: how long to wait before the next. Clients wait in
+/// the kernel's line meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// That accepts fail is logged so often at most.
+const ACCEPT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// Connections that are looked at in one go; then others get their turn on the thread.
+const SWEPT_AT_A_TIME: usize = 1024;
 
 /// What is spoken behind a door.
 #[derive(Clone)]
@@ -40,18 +46,30 @@ pub struct Door {
 
 /// Lets clients in until the server stops.
 pub(super) async fn accept(shared: Arc<Shared>, door: Door) {
+    let mut complained: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = door.listener.accept() => accepted,
             () = shared.stopped() => return,
         };
-        match accepted {
-            Ok((stream, peer)) => admit(&shared, &door, stream, peer),
-            Err(error) => {
-                tracing::warn!("cannot accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+        let error = match accepted {
+            Ok((stream, peer)) => {
+                admit(&shared, &door, stream, peer);
+                continue;
             }
+            // A client that has given up while it waited in line.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+            Err(error) => error,
+        };
+        shared.statistics.accepts_failed.fetch_add(1, Relaxed);
+        if complained.is_none_or(|at| at.elapsed() > ACCEPT_COMPLAINT_INTERVAL) {
+            complained = Some(Instant::now());
+            tracing::warn!(
+                "cannot accept connections: {error}. Those that there are go on; new ones wait until there is room. More \
+                 descriptors (ulimit -n) or memory would help. Further failures are not logged for a while."
+            );
         }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 
@@ -71,31 +89,39 @@ fn admit(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr)
         }
         Err(reason) => {
             shared.statistics.connections_rejected.fetch_add(1, Relaxed);
-            tracing::warn!(%peer, "connection refused: {reason}");
+            shared.complain(peer, &reason);
         }
     }
 }
 
+/// A plain connection pays nothing for TLS: what that needs has a place of its own on the heap, taken once the client has
+/// said something. (Else each of ten thousand idle sessions, or of silent connections, would have room for it.)
 async fn serve(connection: &Connection, stream: TcpStream, speech: Speech) {
-    match speech {
-        Speech::Plain => converse(connection, stream).await,
-        Speech::Encrypted(tls) => encrypt(connection, stream, &tls).await,
-        Speech::Either(tls) => {
-            let mut first = [0];
-            let limit = connection.handshake_limit();
-            match tokio::time::timeout(limit, stream.peek(&mut first)).await {
-                Ok(Ok(1)) if first[0] == tls::FIRST_BYTE => encrypt(connection, stream, &tls).await,
-                Ok(Ok(1)) => converse(connection, stream).await,
-                // Closed, broken or silent: nothing was asked.
-                _ => {}
-            }
-        }
+    let (tls, is_unified) = match speech {
+        Speech::Plain => return converse(connection, stream).await,
+        Speech::Encrypted(tls) => (tls, false),
+        Speech::Either(tls) => (tls, true),
+    };
+    let mut first = [0];
+    let heard = tokio::select! {
+        heard = stream.peek(&mut first) => heard,
+        () = connection.aborted() => return,
+    };
+    match heard {
+        Ok(1) if is_unified && first[0] != tls::FIRST_BYTE => converse(connection, stream).await,
+        Ok(1) => Box::pin(encrypt(connection, stream, &tls)).await,
+        // Closed or broken: nothing was asked.
+        _ => {}
     }
 }
 
 /// TLS first: a connection that does not get through it has asked nothing, and is told nothing.
 async fn encrypt(connection: &Connection, stream: TcpStream, tls: &TlsAcceptor) {
-    match tls.accept(stream, connection.handshake_limit()).await {
+    let under_way = &connection.statistics().tls_handshakes;
+    under_way.fetch_add(1, Relaxed);
+    let accepted = tls.accept(stream, connection.handshake_limit()).await;
+    under_way.fetch_sub(1, Relaxed);
+    match accepted {
         Ok((stream, peer)) => {
             connection.secured(identities(connection, peer.subject.as_deref()));
             converse(connection, stream).await;
@@ -131,11 +157,15 @@ pub(super) async fn sweep(shared: Arc<Shared>) {
             () = tokio::time::sleep(JANITOR_INTERVAL) => {}
             () = shared.stopped() => return,
         }
+        shared.touch_waiting();
         let now_us = shared.clock.now_us();
-        shared.for_each_connection(|connection| {
+        for (place, connection) in shared.connections().into_iter().enumerate() {
             if connection.is_overdue(now_us) {
                 connection.abort();
             }
-        });
+            if place % SWEPT_AT_A_TIME == SWEPT_AT_A_TIME - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@
 //! Pure parts: [`pipeline`], `local`, `handshake`, `read_only`, `authentication`, `sasl`, `digest_md5`, `stall`; `applier` but
 //! for waking tasks.
 
+mod admission;
 mod applier;
 pub mod authentication;
 mod chance;
@@ -408,6 +409,9 @@ impl Server {
 
     /// Lets clients in from now on.
     pub fn accept(&self, doors: Vec<Door>) {
+        if doors.is_empty() {
+            return;
+        }
         for door in doors {
             tokio::spawn(doors::accept(self.shared.clone(), door));
         }

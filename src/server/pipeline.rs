@@ -71,8 +71,6 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Pipeline {
     pub(super) origin: Origin,
-    /// The peer's address, as the `ip` scheme writes it.
-    pub(super) address: String,
     pub(super) phase: Phase,
     pub(super) session: SessionId,
     /// The session's timeout, ms; 0 before there is one.
@@ -98,12 +96,10 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// A connection from `address` that has said nothing yet. `nonce` is chance for a SASL exchange.
-    pub(super) fn new(origin: Origin, address: String, nonce: [u8; NONCE_BYTES]) -> Pipeline {
-        let identities = [Identity::new("ip", &address)].into();
+    /// A connection that has said nothing yet; `identities` is where it comes from. `nonce` is chance for a SASL exchange.
+    pub(super) fn new(origin: Origin, identities: Arc<[Identity]>, nonce: [u8; NONCE_BYTES]) -> Pipeline {
         Pipeline {
             origin,
-            address,
             phase: Phase::Handshake,
             session: SessionId(0),
             timeout_ms: 0,

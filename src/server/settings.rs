@@ -31,6 +31,8 @@ pub struct Settings {
     pub max_connections_per_address: usize,
     /// `maxCnxns`: connections in all; 0 for no limit.
     pub max_connections: usize,
+    /// Connections that the process's descriptors leave room for (`ulimit -n`, less what the server itself needs).
+    pub descriptor_connections: usize,
     /// `nio.sessionlessCnxnTimeout`: how long a connection may take to open a session, ms.
     pub handshake_timeout_ms: u64,
     /// `outboundQueue.maxBytes`: bytes that may be queued for one connection; beyond, nothing more is read from it.

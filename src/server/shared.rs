@@ -1,5 +1,6 @@
 //! What all parts of a running server share.
 
+use super::admission::Admission;
 use super::chance::Chance;
 use super::clock::Clock;
 use super::connection::{Connection, ConnectionView};
@@ -13,8 +14,9 @@ use super::read_only::ReadOnlySessions;
 use super::settings::Settings;
 use super::snapshot::{SnapshotArrived, SnapshotView};
 use super::statistics::Statistics;
-use crate::proto::{SessionId, Zxid};
+use crate::proto::{Identity, SessionId, Zxid};
 use crate::replica::{Peer, PeerMessage, Registry, Standing};
+use crate::state_machine::command::SessionBody;
 use crate::state_machine::{Command, ConnectionId, ServerId, State};
 use crate::watch::Watches;
 use dashmap::DashMap;
@@ -126,6 +128,8 @@ pub(super) enum TurnedAway {
     Address(usize),
     #[error("there are {0} connections already (maxCnxns)")]
     Total(usize),
+    #[error("there are {0} connections already, and the remaining descriptors are the server's own (ulimit -n)")]
+    Descriptors(usize),
 }
 
 /// Whom this server serves.
@@ -137,6 +141,22 @@ pub enum Service {
     ReadOnly,
     /// All clients.
     Everybody,
+}
+
+/// Where clients come from.
+struct Address {
+    connections: usize,
+    /// What every connection from there is: shared by all of them.
+    identities: Arc<[Identity]>,
+}
+
+impl Address {
+    fn new(ip: IpAddr) -> Address {
+        Address {
+            connections: 0,
+            identities: [Identity::new("ip", &ip.to_string())].into(),
+        }
+    }
 }
 
 /// What all parts share.
@@ -160,7 +180,10 @@ pub struct Shared {
     connections: DashMap<ConnectionId, Arc<Connection>, RandomState>,
     /// Which connection a session is bound to on this server.
     bound: Mutex<HashMap<SessionId, ConnectionId, RandomState>>,
-    addresses: Mutex<HashMap<IpAddr, usize, RandomState>>,
+    /// Where clients come from.
+    addresses: Mutex<HashMap<IpAddr, Address, RandomState>>,
+    /// Sessions that are being opened and resumed.
+    admission: Admission,
     complaints: Mutex<HashMap<IpAddr, u64, RandomState>>,
     /// Sessions that gave a sign of life in this tick.
     touched: Mutex<Vec<SessionId>>,
@@ -201,6 +224,7 @@ impl Shared {
             connections: DashMap::default(),
             bound: Mutex::default(),
             addresses: Mutex::default(),
+            admission: Admission::default(),
             complaints: Mutex::default(),
             touched: Mutex::default(),
             // 0 is what a connection starts with that has not been touched.
@@ -252,19 +276,26 @@ impl Shared {
 
     /// Lets a connection in, or says why not.
     pub(super) fn admit(self: &Arc<Shared>, peer: SocketAddr) -> Result<Arc<Connection>, TurnedAway> {
-        let total = self.connections.len();
+        let total = self.connection_count();
         if self.settings.max_connections > 0 && total >= self.settings.max_connections {
             return Err(TurnedAway::Total(total));
         }
-        let mut addresses = self.addresses.lock();
-        let of_address = addresses.entry(peer.ip().to_canonical()).or_default();
-        if self.settings.max_connections_per_address > 0 && *of_address >= self.settings.max_connections_per_address {
-            return Err(TurnedAway::Address(*of_address));
+        if total >= self.settings.descriptor_connections {
+            return Err(TurnedAway::Descriptors(total));
         }
-        *of_address += 1;
+        let mut addresses = self.addresses.lock();
+        // An IPv4 client on an IPv6 socket is the same client.
+        let ip = peer.ip().to_canonical();
+        let address = addresses.entry(ip).or_insert_with(|| Address::new(ip));
+        let limit = self.settings.max_connections_per_address;
+        if limit > 0 && address.connections >= limit {
+            return Err(TurnedAway::Address(address.connections));
+        }
+        address.connections += 1;
+        let identities = address.identities.clone();
         drop(addresses);
         let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
-        let connection = Arc::new(Connection::new(self.clone(), id, peer));
+        let connection = Arc::new(Connection::new(self.clone(), id, peer, identities));
         self.connections.insert(id, connection.clone());
         Ok(connection)
     }
@@ -279,9 +310,9 @@ impl Shared {
         self.watches.remove_watcher(crate::watch::WatcherId(connection.id.0));
         let address = connection.peer.ip().to_canonical();
         let mut addresses = self.addresses.lock();
-        if let Some(count) = addresses.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(entry) = addresses.get_mut(&address) {
+            entry.connections -= 1;
+            if entry.connections == 0 {
                 addresses.remove(&address);
             }
         }
@@ -452,16 +483,54 @@ impl Shared {
         }
     }
 
+    /// A client wants a session, and this command opens or resumes it. At once, unless too many others are at it.
+    pub(super) fn begin_handshake(&self, command: Command) -> Option<Command> {
+        let is_proven = SessionBody::decode(&command.body).is_ok_and(|body| {
+            let state = self.state.read();
+            let session = state.session(command.session);
+            session.is_some_and(|session| session.has_password(&body.password))
+        });
+        self.admission.enter(command, is_proven)
+    }
+
+    /// The handshake of a connection has succeeded or failed, or the connection has ended: the next one in line begins. To be
+    /// called without any lock, like all that submits.
+    pub(super) fn end_handshake(&self, connection: ConnectionId) {
+        let mut ended = connection;
+        while let Some(command) = self.admission.leave(ended) {
+            ended = command.origin.connection;
+            if self.connections.contains_key(&ended) {
+                return self.submit(vec![command]);
+            }
+            // It has hung up while it waited.
+        }
+    }
+
+    /// Handshakes that wait in line are signs of life of the sessions that they resume.
+    pub(super) fn touch_waiting(&self) {
+        let mut waiting = self.admission.sessions_waiting();
+        self.touched.lock().append(&mut waiting);
+    }
+
+    /// How many handshakes wait for others to be finished.
+    pub fn handshakes_waiting(&self) -> usize {
+        self.admission.waiting()
+    }
+
+    /// All connections, in no order.
+    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
+        self.connections.iter().map(|entry| entry.value().clone()).collect()
+    }
+
     /// Calls `visit` with every connection, in no order.
     pub fn for_each_connection(&self, mut visit: impl FnMut(&Connection)) {
         // The map's guards must not be held while a connection's lock is taken.
-        let connections: Vec<_> = self.connections.iter().map(|entry| entry.value().clone()).collect();
-        connections.iter().for_each(|connection| visit(connection));
+        self.connections().iter().for_each(|connection| visit(connection));
     }
 
     /// What operators are shown of all connections, oldest first.
     pub fn connection_views(&self) -> Vec<ConnectionView> {
-        let mut connections: Vec<_> = self.connections.iter().map(|entry| entry.value().clone()).collect();
+        let mut connections = self.connections();
         connections.sort_unstable_by_key(|connection| connection.id);
         connections.iter().map(|connection| connection.view()).collect()
     }

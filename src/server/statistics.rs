@@ -21,9 +21,13 @@ pub struct Statistics {
     pub outstanding: AtomicUsize,
     /// Connections closed at the door because there are too many.
     pub connections_rejected: AtomicU64,
+    /// Accepts that failed, for want of descriptors mostly.
+    pub accepts_failed: AtomicU64,
     /// Connections closed because they opened no session in time.
     pub handshakes_timed_out: AtomicU64,
-    /// TLS handshakes that failed.
+    /// TLS handshakes under way.
+    pub tls_handshakes: AtomicUsize,
+    /// TLS handshakes that failed, or took too long.
     pub tls_handshakes_failed: AtomicU64,
     /// Connections closed because of bytes that are no request.
     pub malformed: AtomicU64,
@@ -97,6 +101,8 @@ impl Default for Statistics {
             bytes_received: AtomicU64::new(0),
             outstanding: AtomicUsize::new(0),
             connections_rejected: AtomicU64::new(0),
+            accepts_failed: AtomicU64::new(0),
+            tls_handshakes: AtomicUsize::new(0),
             handshakes_timed_out: AtomicU64::new(0),
             tls_handshakes_failed: AtomicU64::new(0),
             malformed: AtomicU64::new(0),

@@ -458,6 +458,7 @@ fn settings(plan: &MemberPlan) -> Settings {
         max_session_timeout_ms: 60_000,
         global_outstanding_limit: 1000,
         max_connections_per_address: 0,
+        descriptor_connections: usize::MAX,
         max_connections: 0,
         handshake_timeout_ms: 10_000,
         outbound_limit_bytes: 4 << 20,

@@ -51,6 +51,9 @@ use records::{
 
 /// The only keyspace. Its name is on disk.
 const KEYSPACE: &str = "tree";
+/// Tables that fjall keeps open, and so descriptors that it keeps from clients; another one is opened when it is read. By
+/// itself it would keep 900.
+const OPEN_TABLES: usize = 128;
 
 /// How the store is kept.
 #[derive(Debug, Clone, Copy)]
@@ -340,6 +343,7 @@ fn open_fjall(directory: &Path, options: &TreeOptions) -> Result<(Database, Keys
     let open = || {
         let database = Database::builder(directory)
             .cache_size(options.cache_bytes)
+            .max_cached_files(Some(OPEN_TABLES))
             .worker_threads(options.workers)
             .max_journaling_size(options.journal_bytes)
             .manual_journal_persist(true)

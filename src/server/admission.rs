@@ -1,0 +1,118 @@
+//! Admission: how many sessions are being opened or resumed at a time.
+//!
+//! When a server that had fifty thousand sessions is back after a restart, their clients come all at once. Each costs a
+//! command of the log. At most [`HANDSHAKES`] of these are in work; the others wait in line, first come first served, and
+//! what other clients ask for goes past them. Who waits here has given a sign of life: while its handshake does, a session
+//! that it may resume does not expire (NoFalseExpiry).
+
+use crate::proto::SessionId;
+use crate::state_machine::{Command, ConnectionId};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+
+/// Handshakes in work at most: two entries of the log, so that one is filled while the other is written. Beyond, they wait.
+pub(super) const HANDSHAKES: usize = 1024;
+
+/// The handshakes of a server.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    line: Mutex<Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// Connections whose handshake is in work.
+    in_work: HashSet<ConnectionId, RandomState>,
+    /// As many as there are connections, at most, and some of connections that have ended.
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    command: Command,
+    /// Whether the client has shown the password of a session that is open.
+    is_proven: bool,
+}
+
+impl Admission {
+    /// A client wants a session: gives the command that opens or resumes it if that may be handed on at once.
+    pub(super) fn enter(&self, command: Command, is_proven: bool) -> Option<Command> {
+        let mut line = self.line.lock();
+        if line.in_work.len() < HANDSHAKES && line.waiting.is_empty() {
+            line.in_work.insert(command.origin.connection);
+            return Some(command);
+        }
+        line.waiting.push_back(Waiting { command, is_proven });
+        None
+    }
+
+    /// A handshake has come to its end; gives the command of the next one in line. Its connection may have ended meanwhile:
+    /// then it is for the caller to say so. Nothing happens if this one was not in work.
+    pub(super) fn leave(&self, connection: ConnectionId) -> Option<Command> {
+        let mut line = self.line.lock();
+        if !line.in_work.remove(&connection) {
+            return None;
+        }
+        let command = line.waiting.pop_front()?.command;
+        line.in_work.insert(command.origin.connection);
+        Some(command)
+    }
+
+    /// The sessions that wait in line to be resumed by whoever knows their password.
+    pub(super) fn sessions_waiting(&self) -> Vec<SessionId> {
+        let line = self.line.lock();
+        let proven = line.waiting.iter().filter(|waiting| waiting.is_proven);
+        proven.map(|waiting| waiting.command.session).collect()
+    }
+
+    /// How many handshakes wait in line.
+    pub(super) fn waiting(&self) -> usize {
+        self.line.lock().waiting.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{OpCode, Xid};
+    use crate::state_machine::{Origin, ServerId};
+
+    fn handshake(connection: u64) -> Command {
+        Command {
+            origin: Origin {
+                server: ServerId(1),
+                connection: ConnectionId(connection),
+            },
+            session: SessionId(i64::try_from(connection).unwrap()),
+            xid: Xid(0),
+            identities: [].into(),
+            op: OpCode::AttachSession,
+            body: bytes::Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn handshakes_beyond_the_limit_wait_in_line_and_their_sessions_live() {
+        let admission = Admission::default();
+        let limit = HANDSHAKES as u64;
+        let handed_on = (0..limit + 3).filter(|number| admission.enter(handshake(*number), number % 2 == 0).is_some());
+        assert_eq!(handed_on.count(), HANDSHAKES);
+        assert_eq!(admission.waiting(), 3);
+        assert_eq!(admission.sessions_waiting().len(), 2);
+        // One that waits has no place to leave.
+        assert_eq!(admission.leave(ConnectionId(limit)), None);
+        let next = |ended| {
+            admission
+                .leave(ConnectionId(ended))
+                .map(|command| command.origin.connection.0)
+        };
+        assert_eq!(next(7), Some(limit));
+        assert_eq!(next(7), None, "it has left already");
+        assert_eq!(next(limit), Some(limit + 1));
+        assert_eq!(next(0), Some(limit + 2));
+        assert_eq!(next(1), None);
+        assert!(admission.enter(handshake(limit + 9), false).is_some());
+    }
+}
