@@ -84,6 +84,7 @@ const PURE: &[&str] = &[
     "config/",
     "replica/",
     "server/pipeline.rs",
+    "server/outbound.rs",
     "server/admission.rs",
     "server/local.rs",
     "server/handshake.rs",

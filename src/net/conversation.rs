@@ -24,6 +24,9 @@ pub enum Flow {
     Read,
     /// Do not read before the next wake.
     Pause,
+    /// There is more to do than one call should: send what the socket takes, let the other connections have their turn, and
+    /// come back.
+    Yield,
     /// Send what is in `output`, then close.
     Close,
     /// Close at once.
@@ -62,6 +65,11 @@ where
         }
         if flow == Flow::Abort {
             return Ok(());
+        }
+        if flow == Flow::Yield {
+            poll_fn(|cx| Poll::Ready(poll_send(cx, &mut stream, &mut output, &mut flushed))).await?;
+            tokio::task::yield_now().await;
+            continue;
         }
         let turn = tokio::select! {
             biased;

@@ -7,7 +7,7 @@ use super::handshake::NewSession;
 use super::numbers::ConnectionNumbers;
 use super::pending::{Closing, Intake};
 use super::pipeline::{Phase, Pipeline, Surroundings};
-use super::settings::{HANDSHAKE_BYTES, Settings};
+use super::settings::{ANSWER_BYTES_PER_HOLD, ANSWERS_PER_HOLD, HANDSHAKE_BYTES, Settings};
 use super::shared::{DriverInput, Service, Shared, Word};
 use super::statistics::Statistics;
 use crate::net::tls::HandshakeError;
@@ -22,8 +22,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Local requests that are answered under one hold of the state's lock: bounds how long the applier may have to wait.
-const ANSWERS_PER_HOLD: usize = 128;
 /// Turns of receiving and answering in one call; then the other connections of the thread get theirs.
 const TURNS: usize = 16;
 
@@ -207,6 +205,7 @@ impl Connection {
         }
         let settings = &self.shared.settings;
         let mut pipeline = self.pipeline.lock();
+        pipeline.shrink();
         match pipeline.phase {
             Phase::Handshake => {
                 let overdue = now_us.saturating_sub(self.accepted_us) > settings.handshake_timeout_ms * 1000;
@@ -350,17 +349,18 @@ impl Connection {
         }
     }
 
-    /// Answers what needs no log, under the shared side of the state's lock; says whether there was any.
-    fn answer(&self) -> bool {
-        if !self.with_pipeline(|pipeline| pipeline.has_answerable()) {
-            return false;
+    /// Answers what needs no log, under the shared side of the state's lock; says how many bytes that took, if there was any.
+    fn answer(&self) -> Option<usize> {
+        if !self.with_pipeline(|pipeline| pipeline.may_answer(&self.shared.settings)) {
+            return None;
         }
         let state = self.shared.state.read();
         let mut pipeline = self.pipeline.lock();
         // Later than when the requests were taken in: what lies between is their latency.
         let surroundings = &self.shared.surroundings();
-        pipeline.answer(&state, surroundings, ANSWERS_PER_HOLD);
-        true
+        let queued_bytes = pipeline.outbound.len();
+        pipeline.answer(&state, surroundings, ANSWERS_PER_HOLD, ANSWER_BYTES_PER_HOLD);
+        Some(pipeline.outbound.len().saturating_sub(queued_bytes))
     }
 }
 
@@ -370,18 +370,18 @@ impl Conversation for Connection {
             return Flow::Abort;
         }
         let surroundings = self.shared.surroundings();
-        let mut turns = 0..TURNS;
-        // Answers make room for more requests; when neither moves, it is the turn of others.
-        while turns.next().is_some() {
+        // Answers make room for more requests; when neither moves, there is nothing more to do.
+        let mut has_more = false;
+        let mut answered_bytes = 0;
+        for turn in 1..=TURNS {
             let intake = self.receive(received, &surroundings);
             self.hand_on(intake);
-            if !self.answer() {
+            let Some(bytes) = self.answer() else { break };
+            answered_bytes += bytes;
+            has_more = turn == TURNS || answered_bytes >= ANSWER_BYTES_PER_HOLD;
+            if has_more {
                 break;
             }
-        }
-        if turns.is_empty() {
-            // There is more to do than one call should: come back at once, behind the others.
-            self.wake_up();
         }
         if self.is_opening.load(Relaxed) && !self.with_pipeline(|pipeline| matches!(pipeline.phase, Phase::Opening(_))) {
             self.is_opening.store(false, Relaxed);
@@ -401,7 +401,14 @@ impl Conversation for Connection {
             }
         }
         pipeline.check_outbound(&surroundings);
-        pipeline.flow(&surroundings)
+        let flow = pipeline.flow(&surroundings);
+        if flow == Flow::Pause && matches!(pipeline.phase, Phase::Open) {
+            surroundings.statistics.pauses.fetch_add(1, Relaxed);
+        }
+        if has_more && matches!(pipeline.phase, Phase::Open) {
+            return Flow::Yield;
+        }
+        flow
     }
 
     fn wake(&self) -> &Notify {

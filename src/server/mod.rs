@@ -44,6 +44,7 @@ mod local;
 mod log_writer;
 mod logging;
 mod numbers;
+mod outbound;
 mod pending;
 mod pipeline;
 mod read_only;

@@ -21,10 +21,11 @@
 use super::handshake::{self, Opening};
 use super::local::{Asker, Local};
 use super::numbers::ConnectionNumbers;
+use super::outbound::hard_limit;
 use super::pending::{Barrier, Closing, Intake, Kind, Pending};
 use super::read_only::{ReadOnlySessions, needs_leader};
 use super::sasl::{Exchange, NONCE_BYTES};
-use super::settings::{OUTBOUND_HARD_FACTOR, PENDING_BYTES, PENDING_REQUESTS, Settings};
+use super::settings::{PENDING_BYTES, PENDING_REQUESTS, Settings};
 use super::statistics::Statistics;
 use super::tally::Tally;
 use crate::net::Flow;
@@ -79,7 +80,7 @@ pub(super) struct Pipeline {
     pub(super) sasl: Exchange,
     /// Whether its session is one of read-only mode.
     pub(super) is_read_only: bool,
-    pending: VecDeque<Pending>,
+    pub(super) pending: VecDeque<Pending>,
     pending_bytes: usize,
     /// Whether the last of them ends the connection: nothing behind it is taken.
     ends: bool,
@@ -91,6 +92,9 @@ pub(super) struct Pipeline {
     events_queued: usize,
     /// Since when `outbound` is over its limit: monotonic, µs.
     pub(super) stalled_since_us: Option<u64>,
+    /// Whether its requests wait for its own client, who does not take what is queued: then they are not counted as those
+    /// that others have to wait for.
+    pub(super) is_set_aside: bool,
     pub(super) numbers: ConnectionNumbers,
     pub(super) tally: Tally,
 }
@@ -113,6 +117,7 @@ impl Pipeline {
             outbound: BytesMut::new(),
             events_queued: 0,
             stalled_since_us: None,
+            is_set_aside: false,
             numbers: ConnectionNumbers::default(),
             tally: Tally::default(),
         }
@@ -173,6 +178,7 @@ impl Pipeline {
 
     /// Forgets what was not answered: the connection has ended.
     pub(super) fn drop_pending(&mut self, statistics: &Statistics) {
+        self.set_aside(false, statistics);
         statistics.outstanding.fetch_sub(self.pending.len(), Relaxed);
         self.pending.clear();
         self.pending_bytes = 0;
@@ -288,6 +294,7 @@ impl Pipeline {
     ) {
         self.pending_bytes += size_bytes;
         self.ends |= matches!(kind, Kind::Last { .. }) || header.op == OpCode::CloseSession.to_wire();
+        self.set_aside(false, surroundings.statistics);
         surroundings.statistics.outstanding.fetch_add(1, Relaxed);
         let mut pending = Pending {
             xid: header.xid,
@@ -334,10 +341,12 @@ impl Pipeline {
         }
     }
 
-    /// Answers local requests at the front, at most `budget` of them.
-    pub(super) fn answer(&mut self, state: &State, surroundings: &Surroundings<'_>, budget: usize) {
-        for _ in 0..budget {
-            if !self.has_answerable() || matches!(self.phase, Phase::Closing(_)) {
+    /// Answers local requests at the front: at most so many of them, and no more once so many bytes were queued.
+    pub(super) fn answer(&mut self, state: &State, surroundings: &Surroundings<'_>, requests: usize, bytes: usize) {
+        let enough_bytes = self.outbound.len().saturating_add(bytes);
+        for _ in 0..requests {
+            let is_enough = self.outbound.len() > enough_bytes;
+            if is_enough || !self.has_answerable() || matches!(self.phase, Phase::Closing(_)) {
                 return;
             }
             let Some(pending) = self.take_front(surroundings.statistics) else {
@@ -400,10 +409,12 @@ impl Pipeline {
         });
     }
 
-    /// Called before the connection's next write is applied: the reads before it must not see it.
+    /// Called before the connection's next write is applied: the reads before it must not see it. A connection whose queue
+    /// they would make grow far beyond its limit is given up instead.
     pub(super) fn before_apply(&mut self, state: &State, surroundings: &Surroundings<'_>) {
         if self.has_answerable() {
-            self.answer(state, surroundings, PENDING_REQUESTS);
+            let room = hard_limit(surroundings.settings).saturating_sub(self.outbound.len());
+            self.answer(state, surroundings, PENDING_REQUESTS, room);
             self.check_outbound(surroundings);
         }
     }
@@ -487,18 +498,19 @@ impl Pipeline {
     pub(super) fn check_outbound(&mut self, surroundings: &Surroundings<'_>) {
         if self.is_over_limit(surroundings.settings) {
             self.stalled_since_us.get_or_insert(surroundings.now_us);
-            let limit = surroundings.settings.outbound_limit_bytes;
-            if self.outbound.len() > limit.saturating_mul(OUTBOUND_HARD_FACTOR) {
+            self.set_aside(true, surroundings.statistics);
+            if self.outbound.len() > hard_limit(surroundings.settings) {
                 surroundings.statistics.slow_clients.fetch_add(1, Relaxed);
                 self.outbound = BytesMut::new();
                 self.close(Closing::SlowClient, surroundings.statistics);
             }
         } else {
             self.stalled_since_us = None;
+            self.set_aside(false, surroundings.statistics);
         }
     }
 
-    fn is_over_limit(&self, settings: &Settings) -> bool {
+    pub(super) fn is_over_limit(&self, settings: &Settings) -> bool {
         self.outbound.len() > settings.outbound_limit_bytes || self.events_queued > settings.outbound_limit_events
     }
 
@@ -511,7 +523,9 @@ impl Pipeline {
     fn take_front(&mut self, statistics: &Statistics) -> Option<Pending> {
         let pending = self.pending.pop_front()?;
         self.pending_bytes -= pending.size_bytes;
-        statistics.outstanding.fetch_sub(1, Relaxed);
+        if !self.is_set_aside {
+            statistics.outstanding.fetch_sub(1, Relaxed);
+        }
         Some(pending)
     }
 

@@ -8,6 +8,11 @@ pub const HANDSHAKE_BYTES: usize = 8 << 10;
 pub const PENDING_REQUESTS: usize = 1024;
 /// Bytes of requests that one connection may have waiting, a single larger one aside; beyond, its socket is not read.
 pub const PENDING_BYTES: usize = 4 << 20;
+/// Local requests that are answered under one hold of the state's lock: bounds how long the applier may have to wait.
+pub const ANSWERS_PER_HOLD: usize = 128;
+/// Bytes of answers likewise, the last answer aside: a listing of a hundred thousand children has a megabyte and a half.
+/// Beyond, the connection also lets the others of its thread have their turn.
+pub const ANSWER_BYTES_PER_HOLD: usize = 256 << 10;
 /// How many times the outbound limit a connection's queue may grow by events and by replies to requests that were taken in
 /// before; beyond, the connection is closed.
 pub const OUTBOUND_HARD_FACTOR: usize = 8;

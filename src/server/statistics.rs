@@ -33,6 +33,8 @@ pub struct Statistics {
     pub malformed: AtomicU64,
     /// Connections closed because they did not take what was sent to them.
     pub slow_clients: AtomicU64,
+    /// Times that a socket was not read on because of a limit on what waits.
+    pub pauses: AtomicU64,
     /// Auth packets refused.
     pub auth_failed: AtomicU64,
     /// Groups written to the log.
@@ -107,6 +109,7 @@ impl Default for Statistics {
             tls_handshakes_failed: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
             slow_clients: AtomicU64::new(0),
+            pauses: AtomicU64::new(0),
             auth_failed: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             slow_syncs: AtomicU64::new(0),

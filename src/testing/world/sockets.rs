@@ -121,6 +121,9 @@ impl World {
             if wire.flow == Flow::Close {
                 break true;
             }
+            if wire.flow == Flow::Yield {
+                continue;
+            }
             if wire.flow == Flow::Pause || wire.socket.is_empty() {
                 break false;
             }
