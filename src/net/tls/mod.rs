@@ -2,8 +2,9 @@
 //! the connecting side.
 //!
 //! TLS 1.2 and 1.3 with rustls on ring; sessions are not resumed, so that every connection's certificate is checked as of
-//! now. Handshakes are limited in number and in time: beyond [`HANDSHAKES`], connections wait for their turn, and their
-//! time runs.
+//! now. Handshakes are limited in time, not in number: what one computes, about a millisecond, it computes without waiting
+//! in between, so no more are computed at a time than there are threads, in the order in which clients have spoken. Turns
+//! that a client keeps while it is waited for would let a few hundred that dawdle keep out everybody else.
 //!
 //! Left out: renegotiation and the suites of block ciphers, which rustls does not have; lists of revoked certificates;
 //! reading certificates again while the server runs.
@@ -24,7 +25,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::server::NoServerSessionStorage;
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -37,8 +37,6 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 /// The first byte of a TLS connection. No client of ours begins a plain one with it: a length of 369 million, or a word
 /// whose first letter is a control character.
 pub const FIRST_BYTE: u8 = 0x16;
-/// Handshakes under way at most. They cost about a millisecond of CPU each: more at a time would only all be late.
-const HANDSHAKES: usize = 256;
 
 /// What is asked of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +132,6 @@ pub struct Peer {
 /// Speaks the server's side of TLS.
 pub struct TlsAcceptor {
     acceptor: tokio_rustls::TlsAcceptor,
-    turns: Semaphore,
 }
 
 impl TlsAcceptor {
@@ -155,7 +152,6 @@ impl TlsAcceptor {
         config.send_tls13_tickets = 0;
         Ok(TlsAcceptor {
             acceptor: Arc::new(config).into(),
-            turns: Semaphore::new(HANDSHAKES),
         })
     }
 
@@ -167,12 +163,7 @@ impl TlsAcceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let handshake = async {
-            // The semaphore is never closed.
-            let _turn = self.turns.acquire().await;
-            self.acceptor.accept(stream).await
-        };
-        let stream = tokio::time::timeout(limit, handshake)
+        let stream = tokio::time::timeout(limit, self.acceptor.accept(stream))
             .await
             .map_err(|_| HandshakeError::TooLate)??;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
