@@ -171,17 +171,22 @@ impl Status {
             gauges.extend(ensemble.gauges(&numbers.proposals, shared.role_age_ms()));
         }
         let statistics = &shared.statistics;
+        let counters = [
+            ("accepts_failed", &statistics.accepts_failed),
+            ("bytes_received_count", &statistics.bytes_received),
+            ("connection_rejected", &statistics.connections_rejected),
+            ("malformed_connections_closed", &statistics.malformed),
+            ("request_throttle_wait_count", &statistics.pauses),
+            ("sessionless_connections_expired", &statistics.handshakes_timed_out),
+            ("slow_clients_closed", &statistics.slow_clients),
+            ("unsuccessful_handshake", &statistics.tls_handshakes_failed),
+        ];
         Computed {
             gauges,
             sets: quota_gauges(shared.state.read().quota_totals()),
-            counters: vec![
-                ("bytes_received_count", statistics.bytes_received.load(Relaxed)),
-                ("connection_rejected", statistics.connections_rejected.load(Relaxed)),
-                (
-                    "sessionless_connections_expired",
-                    statistics.handshakes_timed_out.load(Relaxed),
-                ),
-            ],
+            counters: counters
+                .map(|(name, counter)| (name, counter.load(Relaxed)))
+                .to_vec(),
         }
     }
 }
@@ -220,7 +225,16 @@ fn client_gauges(
         ("last_client_response_size", Number::Whole(last_reply)),
         ("max_client_response_size", Number::Whole(greatest_reply)),
         ("min_client_response_size", Number::Whole(least_reply)),
-        ("outstanding_tls_handshake", Number::Whole(0)),
+        (
+            "outstanding_tls_handshake",
+            whole(statistics.tls_handshakes.load(Relaxed) as u64),
+        ),
+        // Names of our own: connections that there may be, and sessions that wait to be opened.
+        (
+            "client_connection_limit",
+            whole(shared.settings.connection_limit() as u64),
+        ),
+        ("handshakes_waiting", whole(shared.handshakes_waiting() as u64)),
         ("auth_failed_count", whole(statistics.auth_failed.load(Relaxed))),
         ("non_mtls_remote_conn_count", Number::Whole(0)),
         ("non_mtls_local_conn_count", Number::Whole(0)),

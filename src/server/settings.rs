@@ -68,6 +68,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Connections that there may be.
+    pub fn connection_limit(&self) -> usize {
+        match self.max_connections {
+            0 => self.descriptor_connections,
+            limit => limit.min(self.descriptor_connections),
+        }
+    }
+
     /// The session timeout that a client gets that asks for `wanted_ms`.
     pub fn negotiate_timeout_ms(&self, wanted_ms: i32) -> i32 {
         wanted_ms

@@ -5,7 +5,8 @@
 //!
 //! | who | names |
 //! |---|---|
-//! | read when asked for | all gauges but those below; `bytes_received_count`, `connection_rejected`, `sessionless_connections_expired` |
+//! | read when asked for | all gauges but those below; `bytes_received_count`, `connection_rejected`, `sessionless_connections_expired`, `unsuccessful_handshake` (of TLS), `request_throttle_wait_count` (a socket was not read on because of a limit) |
+//! | the same (names of our own) | gauges `client_connection_limit`, `handshakes_waiting`; `accepts_failed`, `malformed_connections_closed`, `slow_clients_closed` |
 //! | session pipelines | `readlatency`, `updatelatency`, `response_bytes`, `watch_bytes`, `*_client_response_size`, `connection_request_count`, `connection_revalidate_count` |
 //! | log thread | `fsynctime`, `sync_process_time`, `sync_processor_batch_size`, `sync_processor_queue_size`, `sync_processor_request_queued` |
 //! | driver | `proposal_count`, `election_time`, `looking_count` |
@@ -19,9 +20,9 @@
 //!   `requests_not_forwarded_to_commit_processor`, `sync_processor_queue_*time_ms`, `close_session_prep_time`,
 //!   `*write_committed_time_ms`, `commit_process_time`, `read_commitproc_time_ms`, `write_commitproc_time_ms`;
 //! - its caches and cleaners: `response_packet_*`, `*dead_watcher*`, `socket_closing_time`, `netty_*`, `jvm_pause_time_ms`;
-//! - throttling and TLS, not available yet: `request_throttle_*`, `throttled_ops`, `stale_requests*`, `stale_replies`,
-//!   `connection_drop_*`, `connection_token_deficit`, `large_requests_rejected`, `*tls_handshake*`,
-//!   `unsuccessful_handshake`, `ensemble_auth_*`, `non_mtls_*`, `insecure_admin_count`, `local_sessions`;
+//! - throttling, not available yet: `request_throttle_queue_time_ms`, `throttled_ops`, `stale_requests*`, `stale_replies`,
+//!   `connection_drop_*`, `connection_token_deficit`, `large_requests_rejected`, `tls_handshake_exceeded`,
+//!   `ensemble_auth_*`, `non_mtls_*`, `insecure_admin_count`, `local_sessions`;
 //! - other servers, in a server that is alone: `learner_*`, `follower_sync_time`, `observer_sync_time`, `om_*`,
 //!   `quorum_ack_latency`, `proposal_latency`, `proposal_ack_creation_latency`, `proposal_process_time`,
 //!   `commit_propagation_latency`, `diff_count`, `snap_count`, `inflight_*`, `revalidate_count`, `quit_leading_*`,
@@ -34,6 +35,7 @@
 
 /// Counters.
 pub(super) const COUNTERS: &[&str] = &[
+    "accepts_failed",
     "add_dead_watcher_stall_time",
     "bytes_received_count",
     "cnxn_closed_without_zk_server_running",
@@ -54,6 +56,7 @@ pub(super) const COUNTERS: &[&str] = &[
     "learner_commit_received_count",
     "learner_proposal_received_count",
     "looking_count",
+    "malformed_connections_closed",
     "outstanding_changes_queued",
     "outstanding_changes_removed",
     "peer_bytes_received",
@@ -80,6 +83,7 @@ pub(super) const COUNTERS: &[&str] = &[
     "revalidate_count",
     "sessionless_connections_expired",
     "skip_learner_request_to_next_processor_count",
+    "slow_clients_closed",
     "snap_count",
     "snapshot_error_count",
     "snapshot_rate_limited_count",
