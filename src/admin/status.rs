@@ -184,9 +184,7 @@ impl Status {
         Computed {
             gauges,
             sets: quota_gauges(shared.state.read().quota_totals()),
-            counters: counters
-                .map(|(name, counter)| (name, counter.load(Relaxed)))
-                .to_vec(),
+            counters: counters.map(|(name, counter)| (name, counter.load(Relaxed))).to_vec(),
         }
     }
 }

@@ -383,7 +383,8 @@ impl Conversation for Connection {
                 break;
             }
         }
-        if self.is_opening.load(Relaxed) && !self.with_pipeline(|pipeline| matches!(pipeline.phase, Phase::Opening(_))) {
+        if self.is_opening.load(Relaxed) && !self.with_pipeline(|pipeline| matches!(pipeline.phase, Phase::Opening(_)))
+        {
             self.is_opening.store(false, Relaxed);
             self.shared.end_handshake(self.id);
         }

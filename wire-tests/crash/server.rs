@@ -16,12 +16,26 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(directory: &Path, address: SocketAddr) -> Server {
+        Server::start_by(Command::new(env!("CARGO_BIN_EXE_menagerie")), directory, address)
+    }
+
+    /// With no more than so many descriptors.
+    #[allow(dead_code, reason = "for the test of limits; the crash test has no use for it")]
+    pub(crate) fn start_with_descriptors(descriptors: u64, directory: &Path, address: SocketAddr) -> Server {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_menagerie"));
+        Server::start_by(shell, directory, address)
+    }
+
+    fn start_by(mut command: Command, directory: &Path, address: SocketAddr) -> Server {
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(directory.join("server.log"))
             .expect("a log file");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_menagerie"))
+        let mut process = command
             .arg("serve")
             .arg(directory.join("zoo.cfg"))
             .stdout(Stdio::null())
@@ -40,6 +54,17 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         Server { process }
+    }
+
+    /// A field of its `/proc/PID/status`, KiB.
+    #[allow(dead_code, reason = "likewise")]
+    pub(crate) fn memory_kib(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let number = line.and_then(|rest| rest.split_whitespace().next());
+        number
+            .and_then(|number| number.parse().ok())
+            .expect("Linux says how much memory it has")
     }
 
     pub(crate) fn kill(&mut self) {
