@@ -8,8 +8,9 @@ use std::time::Instant;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::fleet::{Plan, Recorder, Run, SESSION_TIMEOUT_MS, poll_once};
+use crate::fleet::{SESSION_TIMEOUT_MS, poll_once};
 use crate::measure::Sample;
+use crate::recorder::{Plan, Recorder, Run};
 use crate::wire::{self, op};
 
 /// Readiness events taken from epoll at a time.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::churn;
 use crate::control::Control;
-use crate::fleet::{Fleet, Plan, Run};
+use crate::fleet::Fleet;
 use crate::load::{self, Kind, Load};
 use crate::measure::{Sample, await_quiet_machine, resident_bytes, settle};
 use crate::process::{Contestant, Side};
+use crate::recorder::{Plan, Run};
 use crate::rows::{Programme, Row};
 
 /// How long preparing znodes may take per reply.

@@ -7,10 +7,11 @@ use rustix::process::Signal;
 
 use crate::contest::{prepare, run_row};
 use crate::control::Control;
-use crate::fleet::{Fleet, Plan};
+use crate::fleet::Fleet;
 use crate::load::{self, Kind, Load, VALUE};
 use crate::measure::{Sample, resident_bytes, settle};
 use crate::process::Server;
+use crate::recorder::Plan;
 use crate::rows::Row;
 
 /// The fleet that loads: enough in flight to keep the log's batches full.

@@ -4,7 +4,7 @@
 //!   main ── rows (what to run) ── contest (in turn: A B A B) ── table (ratios with their spread)
 //!                                   │            │
 //!                     process (the servers)   fleet, churn (the driver) ── load, wire (requests, own codec)
-//!                     measure (/proc)         footprint (memory, start-up) ── control (one blocking session)
+//!                     measure (/proc)         recorder (latencies)  footprint (memory, start-up) ── control (one session)
 //!                                             failover (paced writes, and the leader is killed)
 //! ```
 //!
@@ -21,6 +21,7 @@ mod footprint;
 mod load;
 mod measure;
 mod process;
+mod recorder;
 mod rows;
 mod table;
 mod wire;
@@ -32,8 +33,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 
-use crate::fleet::Plan;
 use crate::process::{Contestant, Programs, Server, Side};
+use crate::recorder::Plan;
 use crate::rows::{Programme, Row, Set};
 
 #[derive(Debug, Parser)]
