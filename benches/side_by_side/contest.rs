@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use crate::churn;
 use crate::control::Control;
+use crate::figure::{Figure, Target};
 use crate::fleet::Fleet;
-use crate::load::{self, Kind, Load};
+use crate::load::{self, Kind, RowLoad};
 use crate::measure::{Sample, await_quiet_machine, resident_bytes, settle};
 use crate::process::{Contestant, Side};
 use crate::recorder::{Plan, Run};
-use crate::rows::{Programme, Row};
+use crate::rows::Row;
+use crate::sets::Programme;
+use crate::targets;
 
 /// How long preparing znodes may take per reply.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a server may go on working after a row before the other's turn comes.
-const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 
 /// With `--quiet`: what others may use of the machine, how long to wait for that, and how often to try a turn again.
 const QUIET_CORES: f64 = 0.25;
@@ -73,9 +76,18 @@ impl Measured {
 /// # Errors
 /// The server's.
 pub(crate) fn prepare(addresses: &[SocketAddr]) -> Result<(), String> {
+    make(addresses, &load::common_paths().collect::<Vec<_>>())
+}
+
+/// Creates what is not there yet; returns when every member shows it.
+fn make(addresses: &[SocketAddr], paths: &[Vec<u8>]) -> Result<(), String> {
+    let Some(last) = paths.last() else { return Ok(()) };
     let make = || {
         let mut control = Control::open(addresses[0], PATIENCE)?;
-        control.create_all(load::common_paths())?;
+        // They are created in order: where the last is, the others are.
+        if control.get(last).is_err() {
+            control.create_all(paths.iter().cloned())?;
+        }
         control.close()?;
         for address in &addresses[1..] {
             let mut control = Control::open(*address, PATIENCE)?;
@@ -103,22 +115,10 @@ pub(crate) fn run_row(
         if row.kind == Kind::Sessions {
             return churn::run(addresses, row.sessions, plan, &sample);
         }
-        if row.kind.grows_the_tree() {
-            let mut control = Control::open(addresses[0], PATIENCE).map_err(|error| error.to_string())?;
-            control
-                .create_all(load::row_parents(generation, row.sessions))
-                .map_err(|error| error.to_string())?;
-            control.close().map_err(|error| error.to_string())?;
-        }
+        make(addresses, &load::row_paths(row.kind, generation, row.sessions))?;
         let mut fleet = Fleet::open(addresses, row.sessions, row.depth)?;
-        let run = fleet.run(
-            &mut Load::Row {
-                kind: row.kind,
-                generation,
-            },
-            plan,
-            &sample,
-        )?;
+        let mut load = RowLoad::new(row.kind, generation);
+        let run = fleet.run(&mut load, row.pace, plan, &sample)?;
         fleet.close()?;
         Ok(run)
     };
@@ -132,13 +132,50 @@ pub(crate) fn run_row(
 pub(crate) struct RowResult {
     pub(crate) row: Row,
     pub(crate) turns: Vec<Vec<Measured>>,
+    pub(crate) figures: RowFigures,
 }
 
-/// Runs every row of a programme on all servers in turn: A B A B.
+/// What of a row is held to a target.
+#[derive(Debug)]
+pub(crate) struct RowFigures {
+    pub(crate) throughput: Figure,
+    /// The median.
+    pub(crate) latency: Figure,
+    /// Processor time of the server for each operation.
+    pub(crate) processor: Figure,
+}
+
+impl RowResult {
+    fn new(row: Row, servers: &[Contestant], turns: Vec<Vec<Measured>>) -> Self {
+        let members = servers.first().map_or(1, |server| server.members.len());
+        let targets = targets::of_row(row, members);
+        let figure = |what: &str, targets: Vec<Target>, of: fn(&Measured) -> f64| {
+            let sides = servers.iter().zip(&turns);
+            Figure {
+                name: format!("{}{what}", row.title()),
+                targets,
+                turns: sides
+                    .map(|(server, turns)| (server.side, turns.iter().map(of).collect()))
+                    .collect(),
+            }
+        };
+        Self {
+            figures: RowFigures {
+                throughput: figure("", targets.throughput, |turn| turn.operations_per_s),
+                latency: figure(", p50", targets.latency, |turn| turn.p50_ms),
+                processor: figure(", server CPU per op", targets.processor, |turn| turn.server_us),
+            },
+            row,
+            turns,
+        }
+    }
+}
+
+/// Prepares and warms up all servers, then runs every row of a programme on them in turn: A B A B.
 ///
 /// # Errors
 /// The first row's that fails on any side.
-pub(crate) fn run_programme(servers: &[Contestant], programme: &Programme) -> Result<Vec<RowResult>, String> {
+pub(crate) fn run_rows(servers: &[Contestant], programme: &Programme) -> Result<Vec<RowResult>, String> {
     let mut generation = 0;
     for server in servers {
         eprintln!(
@@ -163,7 +200,7 @@ pub(crate) fn run_programme(servers: &[Contestant], programme: &Programme) -> Re
                 turns.push(quietest_turn(&label, server, *row, plan, tries, &mut generation)?);
             }
         }
-        results.push(RowResult { row: *row, turns });
+        results.push(RowResult::new(*row, servers, turns));
     }
     Ok(results)
 }
@@ -205,14 +242,13 @@ fn warm_up(server: &Contestant, total: Duration, generation: &mut u32) -> Result
     if server.side == Side::Ours && total > Duration::from_secs(8) {
         return warm_up(server, Duration::from_secs(8), generation);
     }
+    if total.is_zero() {
+        return Ok(());
+    }
     let shares = [(Kind::Set, 3), (Kind::Get, 3), (Kind::Create, 1), (Kind::Multi, 1)];
     for (kind, eighths) in shares {
         *generation += 1;
-        let row = Row {
-            kind,
-            sessions: 100,
-            depth: if kind == Kind::Multi { 2 } else { 16 },
-        };
+        let row = Row::new(kind, 100, if kind == Kind::Multi { 2 } else { 16 });
         let plan = Plan::Timed {
             warm_up: Duration::ZERO,
             measured: total * eighths / 8,

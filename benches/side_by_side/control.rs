@@ -9,6 +9,8 @@ use crate::fleet::SESSION_TIMEOUT_MS;
 use crate::load::VALUE;
 use crate::wire::{self, NODE_EXISTS, op};
 
+/// The flag of a create whose znode goes with its session.
+const EPHEMERAL: i32 = 1;
 /// Creates sent before their replies are read. Small enough that neither side's socket buffers fill up.
 const PIPELINED_CREATES: usize = 100;
 
@@ -41,19 +43,31 @@ impl Control {
     /// # Errors
     /// The connection's, and any error but that the znode exists.
     pub(crate) fn create_all(&mut self, paths: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
+        self.create_each(paths, 0, &[0, NODE_EXISTS])
+    }
+
+    /// Creates ephemerals that hold the rows' value.
+    ///
+    /// # Errors
+    /// The connection's, and any error reply.
+    pub(crate) fn create_ephemerals(&mut self, paths: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
+        self.create_each(paths, EPHEMERAL, &[0])
+    }
+
+    fn create_each(&mut self, paths: impl Iterator<Item = Vec<u8>>, flags: i32, allowed: &[i32]) -> io::Result<()> {
         let mut paths = paths.peekable();
         while paths.peek().is_some() {
             let mut out = Vec::new();
             let first = self.next_xid;
             for path in paths.by_ref().take(PIPELINED_CREATES) {
                 wire::request(&mut out, self.next_xid, op::CREATE, |out| {
-                    wire::create_body(out, &path, VALUE)
+                    wire::create_flagged(out, &path, VALUE, flags)
                 });
                 self.next_xid += 1;
             }
             self.stream.write_all(&out)?;
             for xid in first..self.next_xid {
-                self.read_reply(xid, &[0, NODE_EXISTS])?;
+                self.read_reply(xid, allowed)?;
             }
         }
         Ok(())
@@ -87,6 +101,27 @@ impl Control {
             .zip(version)
             .map(|(data, version)| (data.to_vec(), version.cast_unsigned()));
         answer.ok_or_else(|| io::Error::other("a getData reply without data"))
+    }
+
+    /// Sends a setData of the rows' value, and does not wait.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub(crate) fn begin_set(&mut self, path: &[u8]) -> io::Result<()> {
+        let mut out = Vec::new();
+        wire::request(&mut out, self.next_xid, op::SET_DATA, |out| {
+            wire::set_data_body(out, path, VALUE)
+        });
+        self.next_xid += 1;
+        self.stream.write_all(&out)
+    }
+
+    /// Waits for its reply.
+    ///
+    /// # Errors
+    /// The connection's, and any error reply.
+    pub(crate) fn end_set(&mut self) -> io::Result<()> {
+        self.read_reply(self.next_xid - 1, &[0]).map(|_| ())
     }
 
     /// Waits until this member has applied whatever the leader has committed.

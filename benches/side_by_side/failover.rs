@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use crate::control::Control;
 use crate::footprint;
 use crate::process::Contestant;
-use crate::rows::Programme;
+use crate::sets::Programme;
 use crate::wire::{self, op};
 
 /// As in the issue that asks for these figures.
@@ -88,9 +88,9 @@ impl Outcome {
 /// The servers', and a driver that cannot connect at all.
 pub(crate) fn run(contestant: &mut Contestant, programme: &Programme) -> Result<Vec<Outcome>, String> {
     let addresses = contestant.addresses();
-    if programme.znodes > 0 {
-        eprintln!("loading {} znodes into {}", programme.znodes, contestant.side.name());
-        footprint::fill(addresses[0], programme.znodes)?;
+    if let Some(znodes) = programme.sizes.znodes.first() {
+        eprintln!("loading {znodes} znodes into {}", contestant.side.name());
+        footprint::fill(addresses[0], *znodes)?;
     }
     let mut outcomes = Vec::new();
     for number in 0..programme.failovers * 2 {

@@ -1,7 +1,11 @@
-//! What the sessions ask for: one [`Load`] per kind of row, the znodes that it needs, and the shape of its replies.
+//! What the sessions ask for: a [`Load`] gives them requests. One per kind of row, the znodes that it needs, and the shape
+//! of its replies; sections have loads of their own.
 //!
 //! Every znode that is read or overwritten holds [`VALUE`]; keys are drawn from [`KEYS`] znodes by a small generator
 //! with a fixed seed, so that both servers get the same sequence.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::wire::{self, REPLY_HEADER_BYTES, STAT_BYTES, op};
 
@@ -11,8 +15,14 @@ pub(crate) const VALUE: &[u8; 100] = &[b'v'; 100];
 pub(crate) const KEYS: u32 = 10_000;
 /// Children of the listed znode.
 pub(crate) const LISTED_CHILDREN: u32 = 100;
+/// Children of the wide znode.
+pub(crate) const WIDE_CHILDREN: u32 = 100_000;
+/// A mebibyte, less what path and header need below the default `jute.maxbuffer` of a mebibyte less one.
+pub(crate) const LARGE_VALUE_BYTES: usize = (1 << 20) - 1024;
 /// Children under each parent of the memory row.
 pub(crate) const CHILDREN_PER_PARENT: u32 = 1_000;
+/// The xid of every ping and its answer.
+const PING_XID: i32 = -2;
 /// Operations in one multi.
 const MULTI_OPERATIONS: usize = 10;
 
@@ -40,10 +50,16 @@ pub(crate) enum Kind {
     Sessions,
     /// The mix of a production cluster: get 38 %, create 34 %, multi 11 %, set 9 %, list 4 %, delete 4 %.
     Production,
+    /// getChildren of a znode with a hundred thousand children.
+    Wide,
+    /// setData of a mebibyte on the session's own znode.
+    Large,
+    /// The client's sign of life.
+    Ping,
 }
 
 impl Kind {
-    pub(crate) const ALL: [(&'static str, Kind); 8] = [
+    pub(crate) const ALL: [(&'static str, Kind); 11] = [
         ("set", Kind::Set),
         ("create", Kind::Create),
         ("get", Kind::Get),
@@ -52,6 +68,9 @@ impl Kind {
         ("children", Kind::Children),
         ("sessions", Kind::Sessions),
         ("production", Kind::Production),
+        ("wide", Kind::Wide),
+        ("large", Kind::Large),
+        ("ping", Kind::Ping),
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -72,12 +91,15 @@ impl Kind {
             Kind::Children => "getChildren of 100",
             Kind::Sessions => "session open + close",
             Kind::Production => "production mix",
+            Kind::Wide => "getChildren of 100,000",
+            Kind::Large => "setData of 1 MiB",
+            Kind::Ping => "ping",
         }
     }
 
-    /// Whether the row makes znodes that nobody removes.
-    pub(crate) fn grows_the_tree(self) -> bool {
-        matches!(self, Kind::Create | Kind::Production)
+    /// Whether it changes the tree.
+    pub(crate) fn is_write(self) -> bool {
+        !matches!(self, Kind::Get | Kind::Mixed | Kind::Children | Kind::Wide | Kind::Ping)
     }
 }
 
@@ -103,7 +125,7 @@ impl Place {
     }
 
     /// The next of a xorshift sequence, below `bound`.
-    fn draw(&mut self, bound: u32) -> u32 {
+    pub(crate) fn draw(&mut self, bound: u32) -> u32 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -112,48 +134,127 @@ impl Place {
 }
 
 /// A stream of requests for a fleet of sessions.
-#[derive(Debug)]
-pub(crate) enum Load {
-    /// An endless row. `generation` keeps the names that it creates apart from those of earlier rows.
-    Row { kind: Kind, generation: u32 },
-    /// Ends after `end`: creates the znodes of the memory row, numbered, each under parent number / 1000.
-    Fill { next: u32, end: u32 },
+pub(crate) trait Load: Send {
+    /// Appends one request, or nothing when the load is exhausted; returns whether it did.
+    fn append(&mut self, place: &mut Place, xid: i32, out: &mut Vec<u8>) -> bool;
+
+    /// Checks the size of a successful reply: the cheapest proof that the server did what it was asked.
+    fn expects(&self, payload: &[u8]) -> bool;
+
+    /// The xid of a session's request with this number.
+    fn xid(&self, number: i32) -> i32 {
+        number
+    }
 }
 
-impl Load {
-    /// Appends one request, or nothing when the load is exhausted; returns whether it did.
-    pub(crate) fn append(&mut self, place: &mut Place, xid: i32, out: &mut Vec<u8>) -> bool {
-        match self {
-            Load::Row { kind, generation } => append_for_row(*kind, *generation, place, xid, out),
-            Load::Fill { next, end } => {
-                if next == end {
-                    return false;
-                }
-                wire::request(out, xid, op::CREATE, |out| {
-                    wire::create_body(out, &fill_path(*next), VALUE)
-                });
-                *next += 1;
-            }
+/// An endless row.
+#[derive(Debug)]
+pub(crate) struct RowLoad {
+    pub(crate) kind: Kind,
+    /// Keeps the names that it creates apart from those of earlier rows.
+    pub(crate) generation: u32,
+    large: Vec<u8>,
+}
+
+impl RowLoad {
+    pub(crate) fn new(kind: Kind, generation: u32) -> Self {
+        let large_bytes = if kind == Kind::Large { LARGE_VALUE_BYTES } else { 0 };
+        Self {
+            kind,
+            generation,
+            large: vec![b'l'; large_bytes],
+        }
+    }
+}
+
+impl Load for RowLoad {
+    fn append(&mut self, place: &mut Place, xid: i32, out: &mut Vec<u8>) -> bool {
+        if self.kind == Kind::Large {
+            let path = large_path(place.session);
+            wire::request(out, xid, op::SET_DATA, |out| {
+                wire::set_data_body(out, &path, &self.large)
+            });
+        } else {
+            append_for_row(self.kind, self.generation, place, xid, out);
         }
         true
     }
 
-    /// Checks the size of a successful reply: the cheapest proof that the server did what it was asked.
-    pub(crate) fn expects(&self, payload: &[u8]) -> bool {
+    fn expects(&self, payload: &[u8]) -> bool {
         let bytes = payload.len();
-        let Load::Row { kind, .. } = self else {
-            return bytes > REPLY_HEADER_BYTES + 4;
-        };
-        match kind {
-            Kind::Set => bytes == SET_REPLY_BYTES,
+        match self.kind {
+            Kind::Set | Kind::Large => bytes == SET_REPLY_BYTES,
             Kind::Get => bytes == GET_REPLY_BYTES,
             Kind::Mixed => bytes == SET_REPLY_BYTES || bytes == GET_REPLY_BYTES,
             Kind::Multi => bytes == MULTI_REPLY_BYTES,
             Kind::Create => bytes > REPLY_HEADER_BYTES + 4,
             Kind::Children => wire::i32_at(payload, REPLY_HEADER_BYTES) == Some(LISTED_CHILDREN as i32),
+            Kind::Wide => wire::i32_at(payload, REPLY_HEADER_BYTES) == Some(WIDE_CHILDREN as i32),
+            Kind::Ping => bytes == REPLY_HEADER_BYTES,
             // A delete has an empty reply.
             Kind::Sessions | Kind::Production => true,
         }
+    }
+
+    fn xid(&self, number: i32) -> i32 {
+        if self.kind == Kind::Ping { PING_XID } else { number }
+    }
+}
+
+/// A row that ends when it is told to.
+#[derive(Debug)]
+pub(crate) struct UntilToldTo {
+    pub(crate) load: RowLoad,
+    pub(crate) ended: Arc<AtomicBool>,
+}
+
+impl Load for UntilToldTo {
+    fn append(&mut self, place: &mut Place, xid: i32, out: &mut Vec<u8>) -> bool {
+        !self.ended.load(Ordering::Relaxed) && self.load.append(place, xid, out)
+    }
+
+    fn expects(&self, payload: &[u8]) -> bool {
+        self.load.expects(payload)
+    }
+
+    fn xid(&self, number: i32) -> i32 {
+        self.load.xid(number)
+    }
+}
+
+/// One request for each number of a range, whichever session comes next.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    pub(crate) what: Step,
+    pub(crate) next: u32,
+    pub(crate) end: u32,
+}
+
+/// What is done with each number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Creates the znode of the memory row, under parent number / 1000.
+    Fill,
+    /// Arms a data watch on it.
+    Watch,
+}
+
+impl Load for Numbered {
+    fn append(&mut self, _: &mut Place, xid: i32, out: &mut Vec<u8>) -> bool {
+        if self.next == self.end {
+            return false;
+        }
+        let path = fill_path(self.next);
+        match self.what {
+            Step::Fill => wire::request(out, xid, op::CREATE, |out| wire::create_body(out, &path, VALUE)),
+            Step::Watch => wire::request(out, xid, op::GET_DATA, |out| wire::read_body(out, &path, true)),
+        }
+        self.next += 1;
+        true
+    }
+
+    fn expects(&self, payload: &[u8]) -> bool {
+        payload.len() > REPLY_HEADER_BYTES + 4
     }
 }
 
@@ -184,7 +285,11 @@ fn append_for_row(kind: Kind, generation: u32, place: &mut Place, xid: i32, out:
             }
             _ => append_create(generation, place, xid, out),
         },
-        Kind::Sessions => unreachable!("sessions are opened by `churn`, not by requests of a fleet"),
+        Kind::Wide => wire::request(out, xid, op::GET_CHILDREN, |out| {
+            wire::read_body(out, WIDE_PARENT, false)
+        }),
+        Kind::Ping => wire::request(out, xid, op::PING, |_| ()),
+        Kind::Sessions | Kind::Large => unreachable!("`churn` opens sessions, and `RowLoad` knows the large value"),
     }
 }
 
@@ -215,6 +320,7 @@ fn append_multi(place: &mut Place, xid: i32, out: &mut Vec<u8>) {
 }
 
 const LIST_PARENT: &[u8] = b"/bench/list";
+const WIDE_PARENT: &[u8] = b"/bench/wide";
 
 /// The paths that must exist before rows run, in the order of their creation, with their values.
 pub(crate) fn common_paths() -> impl Iterator<Item = Vec<u8>> {
@@ -224,9 +330,22 @@ pub(crate) fn common_paths() -> impl Iterator<Item = Vec<u8>> {
     roots.into_iter().chain(keys).chain(listed)
 }
 
-/// The parents that a creating row needs.
-pub(crate) fn row_parents(generation: u32, sessions: u32) -> impl Iterator<Item = Vec<u8>> {
-    (0..sessions).map(move |session| created_path(generation, session, 0)[..CREATED_PARENT_BYTES].to_vec())
+/// What a row needs beyond the common paths. Where the last one is there, the others are.
+pub(crate) fn row_paths(kind: Kind, generation: u32, sessions: u32) -> Vec<Vec<u8>> {
+    match kind {
+        Kind::Create | Kind::Production => (0..sessions)
+            .map(|session| created_path(generation, session, 0)[..CREATED_PARENT_BYTES].to_vec())
+            .collect(),
+        Kind::Wide => {
+            let children = (0..WIDE_CHILDREN).map(|child| format!("/bench/wide/child-{child:08}").into_bytes());
+            std::iter::once(WIDE_PARENT.to_vec()).chain(children).collect()
+        }
+        Kind::Large => {
+            let znodes = (0..sessions).map(|session| large_path(session).to_vec());
+            std::iter::once(b"/bench/large".to_vec()).chain(znodes).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The parents of the first `znodes` of the memory row, and their root.
@@ -249,6 +368,12 @@ pub(crate) fn fill_path(number: u32) -> [u8; 27] {
 fn key_path(key: u32) -> [u8; 15] {
     let mut path = *b"/bench/k/000000";
     digits(&mut path[9..15], key);
+    path
+}
+
+fn large_path(session: u32) -> [u8; 18] {
+    let mut path = *b"/bench/large/00000";
+    digits(&mut path[13..18], session);
     path
 }
 

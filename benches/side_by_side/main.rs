@@ -1,29 +1,35 @@
 //! Side by side with Apache ZooKeeper: a load driver of our own, run against both servers in turn in one run.
 //!
 //! ```text
-//!   main ── rows (what to run) ── contest (in turn: A B A B) ── table (ratios with their spread)
-//!                                   │            │
-//!                     process (the servers)   fleet, churn (the driver) ── load, wire (requests, own codec)
-//!                     measure (/proc)         recorder (latencies)  footprint (memory, start-up) ── control (one session)
-//!                                             failover (paced writes, and the leader is killed)
+//!   main, arguments, sets (what to run) ── contest (rows, in turn: A B A B) ── figure, targets ── table, chart
+//!                                       └─ sections/, footprint, failover (what is not a row)
+//!   below them:  process (the servers)   fleet, churn (the driver) ── recorder ── rows, load, wire (requests, own codec)
+//!                measure (/proc)         pulse (what others notice)               control (one blocking session)
 //! ```
 //!
 //! It uses nothing of the server's code: what it measures is what is on the wire. `benches/README.md` says how to run
 //! it and what each row is.
 #![allow(clippy::print_stdout, reason = "printing the tables is what this program is for")]
 
+mod arguments;
+mod chart;
 mod churn;
 mod contest;
 mod control;
 mod failover;
+mod figure;
 mod fleet;
 mod footprint;
 mod load;
 mod measure;
 mod process;
+mod pulse;
 mod recorder;
 mod rows;
+mod sections;
+mod sets;
 mod table;
+mod targets;
 mod wire;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -33,100 +39,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 
-use crate::process::{Contestant, Programs, Server, Side};
+use crate::arguments::Arguments;
+use crate::contest::RowResult;
+use crate::figure::Figure;
+use crate::process::{Contestant, Programs, Side};
 use crate::recorder::Plan;
-use crate::rows::{Programme, Row, Set};
-
-#[derive(Debug, Parser)]
-#[command(
-    name = "side_by_side",
-    about = "Measures menagerie beside Apache ZooKeeper, in turn, in one run"
-)]
-struct Arguments {
-    /// Which rows to run, and for how long
-    #[arg(long, value_enum, default_value = "quick")]
-    set: Set,
-    /// Rows to run instead of the set's, such as set:100x16 (may be repeated)
-    #[arg(long = "row")]
-    rows: Vec<Row>,
-    /// Runs the rows once against a server that is already up, and prints a line for each
-    #[arg(long, value_name = "HOST:PORT", requires = "rows")]
-    target: Option<String>,
-    /// With --target: the server's process, for its processor time and memory
-    #[arg(long, requires = "target")]
-    pid: Option<u32>,
-    /// Runs one side alone
-    #[arg(long, value_enum)]
-    only: Option<Side>,
-    /// Which servers to compare; the same one twice shows how much the machine wavers
-    #[arg(long, value_enum, value_delimiter = ',', num_args = 1, default_values = ["ours", "apache"])]
-    sides: Vec<Side>,
-    /// Seconds of each measurement
-    #[arg(long)]
-    seconds: Option<u64>,
-    /// Turns of each side in each row
-    #[arg(long)]
-    rounds: Option<u32>,
-    /// Seconds of warming up each server (ours needs, and takes, at most 8)
-    #[arg(long)]
-    warm_up: Option<u64>,
-    /// Znodes of the memory and start-up rows; 0 leaves them out
-    #[arg(long)]
-    znodes: Option<u32>,
-    /// Members of each side: ensembles on this machine. The sets ensemble and failover have 3, the others 1
-    #[arg(long)]
-    servers: Option<usize>,
-    /// How often each side's leader is killed, and how often it hands over
-    #[arg(long)]
-    failovers: Option<u32>,
-    /// Leaves the rows of load out, for the memory and start-up rows alone
-    #[arg(long)]
-    no_rows: bool,
-    /// Waits for a quiet machine before each turn (at most a minute), and repeats turns that others disturbed
-    #[arg(long)]
-    quiet: bool,
-    /// Our release binary
-    #[arg(long, default_value_os_t = in_repository("target/release/menagerie"))]
-    ours: PathBuf,
-    /// The script that fetches Apache ZooKeeper
-    #[arg(long, default_value_os_t = in_repository("compat/oracle/run.sh"))]
-    oracle: PathBuf,
-    /// The largest heap of Apache's JVM
-    #[arg(long, default_value = "4g")]
-    java_heap: String,
-    /// A further line for both zoo.cfg files (may be repeated)
-    #[arg(long = "cfg", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Where the servers' directories go; both must be on the same disk
-    #[arg(long, default_value_os_t = in_repository("target/side_by_side"))]
-    directory: PathBuf,
-    /// Keeps the servers' directories
-    #[arg(long)]
-    keep: bool,
-    /// Writes one line per turn to this file, tab separated
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Exits with 1 if ours is behind in any row
-    #[arg(long)]
-    check: bool,
-    /// What cargo passes to every bench
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-fn in_repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-impl clap::ValueEnum for Side {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Side::Ours, Side::Apache]
-    }
-
-    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-        Some(self.name().into())
-    }
-}
+use crate::sections::Findings;
+use crate::sets::Programme;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -168,90 +87,157 @@ fn run_against(target: &str, arguments: &Arguments) -> Result<bool, String> {
 }
 
 fn run_side_by_side(arguments: &Arguments) -> Result<bool, String> {
-    let sides = arguments
-        .only
-        .map_or_else(|| arguments.sides.clone(), |side| vec![side]);
-    let mut programme = arguments.set.programme();
-    if !arguments.rows.is_empty() {
-        programme.rows.clone_from(&arguments.rows);
-    }
-    if arguments.no_rows {
-        programme.rows.clear();
-    }
-    programme.rounds = arguments.rounds.unwrap_or(programme.rounds);
-    programme.measured = arguments.seconds.map_or(programme.measured, Duration::from_secs);
-    programme.server_warm_up = arguments.warm_up.map_or(programme.server_warm_up, Duration::from_secs);
-    programme.znodes = arguments.znodes.unwrap_or(programme.znodes);
-    programme.quiet = arguments.quiet;
-    programme.servers = arguments.servers.unwrap_or(programme.servers).max(1);
-    programme.failovers = arguments.failovers.unwrap_or(programme.failovers);
-    if programme.failovers > 0 && programme.servers < 3 {
-        return Err("a failover needs --servers 3 or more".to_owned());
-    }
-    let programs = Programs {
-        ours: arguments.ours.clone(),
-        oracle: arguments.oracle.clone(),
-        java_heap: arguments.java_heap.clone(),
-        settings: arguments.settings.clone(),
-    };
-    println!("{}", heading());
+    let (sides, programs) = (arguments.sides(), arguments.programs());
+    let programmes = arguments.programmes()?;
+    measure::raise_file_limit();
+    let heading = heading();
+    println!("{heading}\n");
+    println!("`cargo bench --bench side_by_side -- {}`\n", command_line());
     let mut scratch = Scratch::make(&arguments.directory)?;
-    let outcome = run_sets(&sides, &programs, &programme, &scratch, arguments);
+    let mut found = Found::default();
+    let outcome = programmes.iter().enumerate().try_for_each(|(number, programme)| {
+        let directory = scratch.path.join(number.to_string());
+        run_programme(&sides, &programs, programme, &directory, &mut found)
+    });
     // What went wrong is in the servers' logs.
     scratch.keep = arguments.keep || outcome.is_err();
-    outcome
+    // What was measured before a failure is kept too.
+    found.write(&sides, arguments, &heading)?;
+    outcome?;
+    Ok(!arguments.check || found.report())
 }
 
-/// Rows, then memory and start-up; prints their tables and returns whether all is well.
-fn run_sets(
+/// What a run has measured.
+#[derive(Default)]
+struct Found {
+    /// With the number of members of each side.
+    rows: Vec<(usize, RowResult)>,
+    sections: Vec<Findings>,
+    /// Acknowledged writes that were lost, or writes that were applied twice.
+    is_broken: bool,
+}
+
+impl Found {
+    /// Every figure, with what it belongs to.
+    fn figures(&self) -> impl Iterator<Item = (String, &Figure)> {
+        let rows = self.rows.iter().flat_map(|(servers, result)| {
+            let figures = &result.figures;
+            let figures = [&figures.throughput, &figures.latency, &figures.processor];
+            figures.map(|figure| {
+                (
+                    if *servers > 1 {
+                        format!("{servers} members")
+                    } else {
+                        "one server".to_owned()
+                    },
+                    figure,
+                )
+            })
+        });
+        let sections = self.sections.iter().flat_map(|findings| {
+            let figures = findings.figures.iter();
+            figures.map(|figure| (findings.title.clone(), figure))
+        });
+        rows.chain(sections)
+    }
+
+    /// The files that the command line asks for.
+    fn write(&self, sides: &[Side], arguments: &Arguments, heading: &str) -> Result<(), String> {
+        let write = |path: &Path, text: String| {
+            std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        if let Some(path) = &arguments.out {
+            write(path, table::raw(sides, &self.rows))?;
+        }
+        if let Some(path) = &arguments.chart {
+            write(path, chart::svg(&self.groups(), heading))?;
+        }
+        Ok(())
+    }
+
+    /// For the chart: what users of one server, and of three, notice. Processor time is in the tables.
+    fn groups(&self) -> Vec<chart::Group> {
+        let rows = |is_ensemble: bool| {
+            let rows = self
+                .rows
+                .iter()
+                .filter(move |(servers, _)| (*servers > 1) == is_ensemble);
+            rows.flat_map(|(_, result)| [&result.figures.throughput, &result.figures.latency])
+        };
+        let mut groups = vec![chart::Group::of("One server (sessions × in flight)", rows(false))];
+        let sections = self.sections.iter();
+        groups.extend(sections.map(|findings| chart::Group::of(&findings.title, findings.figures.iter())));
+        groups.push(chart::Group::of("Ensemble of three on one machine", rows(true)));
+        groups
+    }
+
+    /// Names every target that was missed; returns whether all is well.
+    fn report(&self) -> bool {
+        let mut is_well = !self.is_broken;
+        for (place, figure) in self.figures() {
+            for (target, _) in figure.verdicts().into_iter().filter(|(_, met)| !met) {
+                is_well = false;
+                let reached = match (target.is_absolute(), figure.value(0), figure.ratio()) {
+                    (true, Some(ours), _) => figure::short(ours),
+                    (false, _, Some(ratio)) => format!("{}×", figure::short(ratio.median)),
+                    _ => "nothing".to_owned(),
+                };
+                println!("MISSED: {place}: {}: {reached}, the target is {target}", figure.name);
+            }
+        }
+        is_well
+    }
+}
+
+/// Rows, hosted sections, sections with servers of their own, failovers; prints their tables.
+fn run_programme(
     sides: &[Side],
     programs: &Programs,
     programme: &Programme,
-    scratch: &Scratch,
-    arguments: &Arguments,
-) -> Result<bool, String> {
-    let mut results = Vec::new();
-    if !programme.rows.is_empty() {
+    directory: &Path,
+    found: &mut Found,
+) -> Result<(), String> {
+    let is_hosting = programme.sections.iter().any(|section| section.is_hosted());
+    if !programme.rows.is_empty() || is_hosting {
         let servers = sides.iter().enumerate().map(|(index, side)| {
-            let directory = scratch.directory(&format!("rows-{index}-{}", side.name()));
+            let directory = directory.join(format!("rows-{index}-{}", side.name()));
             Contestant::start_fresh(*side, programs, &directory, programme.servers)
         });
-        results = contest::run_programme(&servers.collect::<Result<Vec<_>, _>>()?, programme)?;
-        println!("{}", table::rows_table(sides, &results));
+        let servers = servers.collect::<Result<Vec<_>, _>>()?;
+        let results = contest::run_rows(&servers, programme)?;
+        if !results.is_empty() {
+            println!("{}", table::rows_table(sides, programme.servers, &results));
+        }
+        found
+            .rows
+            .extend(results.into_iter().map(|result| (programme.servers, result)));
+        let findings = sections::run_hosted(&servers, programme, |findings| {
+            println!("{}", table::section_table(sides, findings));
+        })?;
+        found.sections.extend(findings);
     }
-    if let Some(path) = &arguments.out {
-        std::fs::write(path, table::raw(sides, &results)).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
+    let findings = sections::run_alone(sides, programs, programme, directory, |findings| {
+        println!("{}", table::section_table(sides, findings));
+    })?;
+    found.sections.extend(findings);
     if programme.failovers > 0 {
         let mut suffered = Vec::new();
         for (index, side) in sides.iter().enumerate() {
-            let directory = scratch.directory(&format!("failover-{index}-{}", side.name()));
+            let directory = directory.join(format!("failover-{index}-{}", side.name()));
             let mut contestant = Contestant::start_fresh(*side, programs, &directory, programme.servers)?;
             suffered.push((*side, failover::run(&mut contestant, programme)?));
         }
         println!("{}", table::failover_table(&suffered));
-        let lost =
-            |(_, failovers): &(Side, Vec<failover::Outcome>)| failovers.iter().any(|outcome| outcome.is_broken());
-        return Ok(!(arguments.check && suffered.iter().any(lost)));
+        let mut outcomes = suffered.iter().flat_map(|(_, outcomes)| outcomes);
+        found.is_broken |= outcomes.any(failover::Outcome::is_broken);
     }
-    let mut weighed = Vec::new();
-    if programme.znodes > 0 {
-        for (index, side) in sides.iter().enumerate() {
-            eprintln!("loading {} znodes into {}", programme.znodes, side.name());
-            let directory = scratch.directory(&format!("znodes-{index}-{}", side.name()));
-            let mut server = Server::start_fresh(*side, programs, &directory)?;
-            weighed.push((*side, footprint::weigh(&mut server, programme.znodes)?));
-        }
-        println!("{}", table::footprint_table(programme.znodes, &weighed));
-    }
-    if sides != [Side::Ours, Side::Apache] {
-        return Ok(true);
-    }
-    let behind = table::shortfalls(&results, &weighed);
-    for line in &behind {
-        println!("BEHIND: {line}");
-    }
-    Ok(behind.is_empty() || !arguments.check)
+    Ok(())
+}
+
+/// What to call to get these figures again.
+fn command_line() -> String {
+    let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    arguments.collect::<Vec<_>>().join(" ")
 }
 
 /// Date, commit and machine: without them a figure means nothing.
@@ -269,7 +255,7 @@ fn heading() -> String {
         .unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
-        "{}, commit {}, {cores} cores of {}, Linux {}, load before {}\n",
+        "{}, commit {}, {cores} cores of {}, Linux {}, load before {}",
         output("date", &["+%F %H:%M"]),
         output(
             "git",
@@ -296,10 +282,6 @@ impl Scratch {
         let path = parent.join(std::process::id().to_string());
         std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self { path, keep: false })
-    }
-
-    fn directory(&self, name: &str) -> PathBuf {
-        self.path.join(name)
     }
 }
 

@@ -1,7 +1,9 @@
-//! What is read from `/proc`: processor time of the server, of the driver and of the whole machine, and memory.
+//! What the system says: processor time of the server, of the driver and of the whole machine, memory, and limits.
 
 use std::fs;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The unit of `/proc`'s processor times: USER_HZ, which is 100 on every Linux that Rust's std supports.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -57,8 +59,38 @@ fn machine_ticks() -> Option<u64> {
 
 /// Resident memory of a process.
 pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most that has been resident since the process started, or since [`forget_peak`].
+pub(crate) fn peak_bytes(pid: u32) -> Option<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// Begins the peak anew. Where the kernel does not allow it, the peak stays that since the start.
+pub(crate) fn forget_peak(pid: u32) {
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
+/// Files that a process may have open: this one, and the servers that it starts.
+pub(crate) fn file_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Raises that limit as far as the machine allows.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where it stays as it is, storms are smaller, and say so.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
+fn status_bytes(pid: u32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim()
         .strip_suffix(" kB")?
         .trim()

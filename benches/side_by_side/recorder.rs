@@ -11,12 +11,21 @@ use crate::measure::Sample;
 pub(crate) struct Run {
     pub(crate) operations: u64,
     pub(crate) elapsed: Duration,
-    /// Nanoseconds from the write of a request to the read of its reply.
+    /// Nanoseconds from the write of a request, or from when it fell due, to the read of its reply.
     pub(crate) latency: Histogram<u32>,
     /// Operations answered in each whole second of the measurement.
     pub(crate) per_second: Vec<u64>,
+    /// With [`Plan::Beside`]: each operation.
+    pub(crate) each: Vec<Beat>,
     pub(crate) before: Sample,
     pub(crate) after: Sample,
+}
+
+/// One operation: when it was sent, or fell due, and when it was answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beat {
+    pub(crate) due: Instant,
+    pub(crate) answered: Instant,
 }
 
 /// When a run starts to count, and when it ends.
@@ -28,6 +37,8 @@ pub(crate) enum Plan {
     },
     /// Counts from the start, until the load has nothing more to ask.
     UntilExhausted,
+    /// Likewise, and keeps each operation: for few, beside something else.
+    Beside,
 }
 
 /// Counts and times what falls into the measured part of a run.
@@ -41,6 +52,7 @@ pub(crate) struct Recorder {
     operations: u64,
     latency: Histogram<u32>,
     per_second: Vec<u64>,
+    each: Vec<Beat>,
     before: Sample,
     after: Sample,
 }
@@ -52,11 +64,15 @@ enum Phase {
     Done,
 }
 
+/// A histogram of nanoseconds: a microsecond to ten minutes, to three digits.
+pub(crate) fn latencies() -> Histogram<u32> {
+    Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("the bounds are constants")
+}
+
 impl Recorder {
     pub(crate) fn new(plan: Plan, sample: &dyn Fn() -> Sample) -> Self {
         let now = Instant::now();
-        let latency = Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("the bounds are constants");
-        let phase = if matches!(plan, Plan::UntilExhausted) {
+        let phase = if matches!(plan, Plan::UntilExhausted | Plan::Beside) {
             Phase::Measuring
         } else {
             Phase::WarmUp
@@ -69,8 +85,9 @@ impl Recorder {
             started: now,
             elapsed: Duration::ZERO,
             operations: 0,
-            latency,
+            latency: latencies(),
             per_second: Vec::new(),
+            each: Vec::new(),
             before: first,
             after: first,
         }
@@ -93,14 +110,20 @@ impl Recorder {
         (self.phase, self.elapsed, self.after) = (Phase::Done, self.started.elapsed(), sample());
     }
 
-    /// Counts one operation that took from `sent` to `now`.
+    /// Counts one operation that took from `sent`, or from when it was due, to `now`.
     pub(crate) fn record(&mut self, sent: Instant, now: Instant) {
         if self.phase != Phase::Measuring {
             return;
         }
         self.operations += 1;
         self.latency
-            .saturating_record(now.duration_since(sent).as_nanos() as u64);
+            .saturating_record(now.saturating_duration_since(sent).as_nanos() as u64);
+        if matches!(self.plan, Plan::Beside) {
+            self.each.push(Beat {
+                due: sent,
+                answered: now,
+            });
+        }
         let second = now.saturating_duration_since(self.started).as_secs() as usize;
         if self.per_second.len() <= second {
             self.per_second.resize(second + 1, 0);
@@ -119,6 +142,7 @@ impl Recorder {
             elapsed: self.elapsed,
             latency: self.latency,
             per_second: self.per_second,
+            each: self.each,
             before: self.before,
             after: self.after,
         }

@@ -3,44 +3,66 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::contest::{Measured, RowResult};
+use crate::contest::{Measured, RowFigures, RowResult};
 use crate::failover::{Outcome, Stroke};
-use crate::footprint::Footprint;
+use crate::figure::{Figure, Spread, middle, short, thousands};
 use crate::process::Side;
+use crate::sections::Findings;
 
 /// Rows as a table: with two sides the ratio of the first to the second, else one side's figures.
-pub(crate) fn rows_table(sides: &[Side], results: &[RowResult]) -> String {
+pub(crate) fn rows_table(sides: &[Side], servers: usize, results: &[RowResult]) -> String {
+    let members = if servers > 1 {
+        format!("{servers} members: ")
+    } else {
+        String::new()
+    };
     match sides {
-        [first, second] => compared(first.name(), second.name(), results),
-        _ => single(results),
+        [first, second] => compared(&members, first.name(), second.name(), results),
+        _ => single(&members, results),
     }
 }
 
-fn compared(first: &str, second: &str, results: &[RowResult]) -> String {
+fn compared(members: &str, first: &str, second: &str, results: &[RowResult]) -> String {
     let mut text = format!(
-        "| row (sessions × in flight) | {first} ops/s | {second} ops/s | ratio (range) | {first} p50 / p99 / p99.9 ms \
-         | {second} p50 / p99 / p99.9 ms | {first} CPU µs/op | {second} CPU µs/op | CPU ratio | worst second, \
-         {first} / {second} | driver µs/op | others, cores |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+        "| {members}row (sessions × in flight) | {first} ops/s | {second} ops/s | ratio (range) | target | {first} p50 / p99 / \
+         p99.9 ms | {second} p50 / p99 / p99.9 ms | {first} CPU µs/op | {second} CPU µs/op | CPU ratio | worst second, \
+         {first} / {second} | driver µs/op | others, cores |\n|---|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     );
     for result in results {
         let [ours, theirs] = &result.turns[..] else { continue };
-        let ratio = Ratio::of(ours, theirs, |turn| turn.operations_per_s);
-        let cpu = Ratio::of(ours, theirs, |turn| turn.server_us);
         let both: Vec<_> = ours.iter().chain(theirs).cloned().collect();
+        let ratio = |figure: &Figure| figure.ratio().map_or(String::new(), |ratio| spread(&ratio));
+        let RowFigures {
+            throughput,
+            latency,
+            processor,
+        } = &result.figures;
+        let judgements = [("", throughput), ("p50 ", latency), ("CPU ", processor)].map(|(name, figure)| {
+            let judgement = figure.judgement();
+            if judgement.is_empty() {
+                judgement
+            } else {
+                format!("{name}{judgement}")
+            }
+        });
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {:.2} ({:.2}–{:.2}) | {} | {} | {:.1} | {:.1} | {:.2} | {:.0} % / {:.0} % | {:.1} | {:.2} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {} | {:.0} % / {:.0} % | {:.1} | {:.2} |",
             result.row.title(),
             thousands(median(ours, |turn| turn.operations_per_s)),
             thousands(median(theirs, |turn| turn.operations_per_s)),
-            ratio.median,
-            ratio.least,
-            ratio.most,
+            ratio(throughput),
+            judgements
+                .iter()
+                .filter(|text| !text.is_empty())
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("; "),
             latencies(ours),
             latencies(theirs),
             median(ours, |turn| turn.server_us),
             median(theirs, |turn| turn.server_us),
-            cpu.median,
+            ratio(processor),
             median(ours, |turn| turn.worst_second) * 100.0,
             median(theirs, |turn| turn.worst_second) * 100.0,
             median(&both, |turn| turn.driver_us),
@@ -50,11 +72,11 @@ fn compared(first: &str, second: &str, results: &[RowResult]) -> String {
     text
 }
 
-fn single(results: &[RowResult]) -> String {
-    let mut text =
-        "| row (sessions × in flight) | ops/s | p50 / p99 / p99.9 ms | CPU µs/op | worst second | driver µs/op \
-                    | others, cores | RSS MiB |\n|---|--:|--:|--:|--:|--:|--:|--:|\n"
-            .to_owned();
+fn single(members: &str, results: &[RowResult]) -> String {
+    let mut text = format!(
+        "| {members}row (sessions × in flight) | ops/s | p50 / p99 / p99.9 ms | CPU µs/op | worst second | driver µs/op \
+         | others, cores | RSS MiB |\n|---|--:|--:|--:|--:|--:|--:|--:|\n"
+    );
     for result in results {
         for turns in &result.turns {
             let _ = writeln!(
@@ -76,53 +98,32 @@ fn single(results: &[RowResult]) -> String {
 
 const MIB: f64 = 1_048_576.0;
 
-/// The memory and start-up rows, one column per side.
-pub(crate) fn footprint_table(znodes: u32, weighed: &[(Side, Footprint)]) -> String {
-    let mut text = format!("| {} znodes of 100 bytes |", thousands(f64::from(znodes)));
-    for (side, _) in weighed {
+/// One section, one column per side.
+pub(crate) fn section_table(sides: &[Side], findings: &Findings) -> String {
+    let mut text = format!("| {} |", findings.title);
+    for side in sides {
         let _ = write!(text, " {} |", side.name());
     }
-    text.push_str(if weighed.len() == 2 {
-        " ratio |\n|---|"
-    } else {
-        "\n|---|"
-    });
-    text.push_str(&"--:|".repeat(weighed.len() + usize::from(weighed.len() == 2)));
-    text.push('\n');
-    type Figure = (&'static str, fn(&Footprint) -> f64, usize);
-    let figures: [Figure; 8] = [
-        ("loading, creates/s", |print| print.load_operations_per_s, 0),
-        ("RSS when empty, MiB", |print| print.empty_bytes as f64 / MIB, 0),
-        ("RSS when loaded, MiB", |print| print.loaded_bytes as f64 / MIB, 0),
-        (
-            "RSS after a restart, MiB",
-            |print| print.restarted_bytes as f64 / MIB,
-            0,
-        ),
-        ("data directory, MiB", |print| print.disk_bytes as f64 / MIB, 0),
-        ("SIGTERM to exit, s", |print| print.sigterm.as_secs_f64(), 2),
-        (
-            "start to first reply, clean, s",
-            |print| print.start_clean.as_secs_f64(),
-            2,
-        ),
-        (
-            "start to first reply, after SIGKILL under writes, s",
-            |print| print.start_after_kill.as_secs_f64(),
-            2,
-        ),
-    ];
-    for (name, figure, decimals) in figures {
-        let _ = write!(text, "| {name} |");
-        for (_, print) in weighed {
-            let _ = write!(text, " {:.decimals$} |", figure(print));
+    text.push_str(" ratio (range) | target |\n|---|");
+    text.push_str(&"--:|".repeat(sides.len() + 1));
+    text.push_str("---|\n");
+    for figure in &findings.figures {
+        let _ = write!(text, "| {} |", figure.name);
+        for side in 0..sides.len() {
+            let _ = write!(text, " {} |", figure.value(side).map_or("–".to_owned(), short));
         }
-        if let [(_, first), (_, second)] = weighed {
-            let _ = write!(text, " {:.2} |", figure(first) / figure(second));
-        }
-        text.push('\n');
+        let ratio = figure.ratio().map_or(String::new(), |ratio| spread(&ratio));
+        let _ = writeln!(text, " {ratio} | {} |", figure.judgement());
     }
     text
+}
+
+fn spread(ratio: &Spread) -> String {
+    let Spread { median, least, most } = ratio;
+    if least == most {
+        return short(*median);
+    }
+    format!("{} ({}–{})", short(*median), short(*least), short(*most))
 }
 
 /// The failovers, one column per side: median and worst of the gaps, sums of the rest.
@@ -208,16 +209,17 @@ fn sums(outcomes: &[Outcome], figures: fn(&Outcome) -> (u32, u32)) -> String {
 }
 
 /// One line per turn, tab separated, for scripts.
-pub(crate) fn raw(sides: &[Side], results: &[RowResult]) -> String {
-    let mut text = "row\tside\tround\tops_per_s\tp50_ms\tp99_ms\tp999_ms\tmax_ms\tworst_second\tserver_us\tdriver_us\t\
+pub(crate) fn raw(sides: &[Side], results: &[(usize, RowResult)]) -> String {
+    let mut text =
+        "members\trow\tside\tround\tops_per_s\tp50_ms\tp99_ms\tp999_ms\tmax_ms\tworst_second\tserver_us\tdriver_us\t\
                     others_cores\trss_bytes\n"
-        .to_owned();
-    for result in results {
+            .to_owned();
+    for (servers, result) in results {
         for (side, turns) in sides.iter().zip(&result.turns) {
             for (round, turn) in turns.iter().enumerate() {
                 let _ = writeln!(
                     text,
-                    "{}\t{}\t{}\t{:.1}\t{:.3}\t{:.3}\t{:.3}\t{:.3}\t{:.3}\t{:.2}\t{:.2}\t{:.3}\t{}",
+                    "{servers}\t{}\t{}\t{}\t{:.1}\t{:.3}\t{:.3}\t{:.3}\t{:.3}\t{:.3}\t{:.2}\t{:.2}\t{:.3}\t{}",
                     result.row,
                     side.name(),
                     round + 1,
@@ -238,71 +240,10 @@ pub(crate) fn raw(sides: &[Side], results: &[RowResult]) -> String {
     text
 }
 
-/// What `--check` holds a comparison of ours with Apache to; each line is something that is behind.
-pub(crate) fn shortfalls(results: &[RowResult], weighed: &[(Side, Footprint)]) -> Vec<String> {
-    let mut behind = Vec::new();
-    for result in results {
-        let [ours, theirs] = &result.turns[..] else { continue };
-        let ratio = Ratio::of(ours, theirs, |turn| turn.operations_per_s).median;
-        if ratio < 1.0 {
-            behind.push(format!("{}: {ratio:.2} of Apache's throughput", result.row.title()));
-        }
-    }
-    if let [(_, ours), (_, theirs)] = weighed {
-        let share = ours.loaded_bytes as f64 / theirs.loaded_bytes as f64;
-        if share > 0.2 {
-            behind.push(format!("memory: {share:.2} of Apache's RSS, the bound is 0.20"));
-        }
-        for (name, start) in [("clean", ours.start_clean), ("after SIGKILL", ours.start_after_kill)] {
-            if start.as_secs_f64() > 2.0 {
-                behind.push(format!(
-                    "start-up {name}: {:.2} s, the bound is 2 s",
-                    start.as_secs_f64()
-                ));
-            }
-        }
-    }
-    behind
-}
-
-struct Ratio {
-    median: f64,
-    least: f64,
-    most: f64,
-}
-
-impl Ratio {
-    /// The ratio of turns that followed each other, and how it spread over the rounds.
-    fn of(first: &[Measured], second: &[Measured], figure: fn(&Measured) -> f64) -> Self {
-        let mut ratios: Vec<_> = first
-            .iter()
-            .zip(second)
-            .map(|(first, second)| figure(first) / figure(second))
-            .collect();
-        ratios.sort_by(f64::total_cmp);
-        let bound = |ratio: Option<&f64>| ratio.copied().unwrap_or(f64::NAN);
-        Self {
-            median: middle(&ratios),
-            least: bound(ratios.first()),
-            most: bound(ratios.last()),
-        }
-    }
-}
-
 fn median(turns: &[Measured], figure: fn(&Measured) -> f64) -> f64 {
     let mut figures: Vec<_> = turns.iter().map(figure).collect();
     figures.sort_by(f64::total_cmp);
     middle(&figures)
-}
-
-/// The middle of sorted figures; of an even number, the mean of the two in the middle.
-fn middle(sorted: &[f64]) -> f64 {
-    let half = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => sorted[half],
-        _ => f64::midpoint(sorted[half - 1], sorted[half]),
-    }
 }
 
 fn latencies(turns: &[Measured]) -> String {
@@ -319,16 +260,4 @@ fn latencies(turns: &[Measured]) -> String {
         median(turns, |turn| turn.p999_ms),
     ];
     figures.map(milliseconds).join(" / ")
-}
-
-fn thousands(figure: f64) -> String {
-    let digits = format!("{figure:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -13,6 +13,7 @@ pub(crate) mod op {
     pub(crate) const SET_DATA: i32 = 5;
     pub(crate) const GET_CHILDREN: i32 = 8;
     pub(crate) const SYNC: i32 = 9;
+    pub(crate) const PING: i32 = 11;
     pub(crate) const MULTI: i32 = 14;
     pub(crate) const CLOSE_SESSION: i32 = -11;
 }
@@ -76,13 +77,18 @@ pub(crate) fn granted_session(answer: &[u8]) -> Option<i64> {
 
 /// Body of a create: a persistent znode, open to the world.
 pub(crate) fn create_body(out: &mut Vec<u8>, path: &[u8], data: &[u8]) {
+    create_flagged(out, path, data, 0);
+}
+
+/// Body of a create with its flags.
+pub(crate) fn create_flagged(out: &mut Vec<u8>, path: &[u8], data: &[u8], flags: i32) {
     buffer(out, path);
     buffer(out, data);
     int(out, 1);
     int(out, 31);
     buffer(out, b"world");
     buffer(out, b"anyone");
-    int(out, 0);
+    int(out, flags);
 }
 
 /// Body of a setData that takes any version.
