@@ -110,7 +110,7 @@ pub(crate) fn section_table(sides: &[Side], findings: &Findings) -> String {
     for figure in &findings.figures {
         let _ = write!(text, "| {} |", figure.name);
         for side in 0..sides.len() {
-            let _ = write!(text, " {} |", figure.value(side).map_or("–".to_owned(), short));
+            let _ = write!(text, " {} |", figure.value(side).map_or_else(|| "–".to_owned(), short));
         }
         let ratio = figure.ratio().map_or(String::new(), |ratio| spread(&ratio));
         let _ = writeln!(text, " {ratio} | {} |", figure.judgement());

@@ -184,7 +184,7 @@ impl Watcher {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(format!("a watcher: {error}")),
             }
-            if self.received.len() % READ_BYTES != 0 {
+            if !self.received.len().is_multiple_of(READ_BYTES) {
                 break;
             }
         }
