@@ -172,7 +172,12 @@ fn draw(svg: &mut String, bar: &Bar, axis: &Axis, y: f64) {
     );
     // Behind both the bar and the tick, so that neither crosses it.
     let place = one.max(end).max(target) + 6.0;
-    text(svg, (place, baseline), "", &format!("{}×", short(bar.times_better)));
+    text(
+        svg,
+        (place, baseline),
+        "text-anchor=\"start\"",
+        &format!("{}×", short(bar.times_better)),
+    );
 }
 
 fn text(svg: &mut String, (x, y): (f64, f64), attributes: &str, text: &str) {

@@ -150,7 +150,8 @@ impl Found {
             write(path, table::raw(sides, &self.rows))?;
         }
         if let Some(path) = &arguments.chart {
-            write(path, chart::svg(&self.groups(), heading))?;
+            let caption = format!("{heading}. Red: the target. Amber: missed.");
+            write(path, chart::svg(&self.groups(), &caption))?;
         }
         Ok(())
     }
