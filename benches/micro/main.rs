@@ -6,11 +6,16 @@
 //! `log_store` measure those.
 //!
 //! `cargo bench --bench micro [-- WORD]` runs all, or those whose name contains the word. `ZNODES` sets how many.
+//! The lines of one way are added up at the end: `breakdown`.
 #![allow(clippy::print_stdout, reason = "printing the figures is what this program is for")]
+
+mod bench;
+mod breakdown;
+mod disk;
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use menagerie::proto::multi::MultiRequest;
@@ -23,10 +28,15 @@ use menagerie::state_machine::command::SessionBody;
 use menagerie::state_machine::{Batch, Change, Command, ConnectionId, Origin, ServerId, Stamp, State};
 use menagerie::watch::{WatchKind, WatchLimits, WatcherId, Watches};
 
-/// How long each line is measured.
-const MEASURED: Duration = Duration::from_millis(700);
-/// Operations per batch: short enough that some batches are not interrupted.
-const BATCH: usize = 1_000;
+use crate::bench::{BATCH, Bench, Random, resident_bytes};
+
+/// Commands in one batch of the log, as they come together at depth.
+const GROUP: usize = 64;
+/// Lines that the breakdown names too.
+const READ_DECODE: &str = "wire: frame to getData";
+const READ_QUERY: &str = "state: getData to reply frame";
+const WRITE_DECODE: &str = "wire: frame to setData";
+const PUBLISH: &str = "publish: setData, watches, reply to frame";
 const DEFAULT_ZNODES: usize = 1_000_000;
 const CHILDREN_PER_PARENT: usize = 1_000;
 const FRAME_LIMIT_BYTES: usize = 1 << 20;
@@ -40,68 +50,22 @@ fn main() {
         .ok()
         .and_then(|znodes| znodes.parse().ok())
         .unwrap_or(DEFAULT_ZNODES);
-    let bench = Bench {
-        word: word.unwrap_or_default(),
-    };
+    let bench = Bench::new(word.unwrap_or_default());
     println!("{:<58} {:>10} {:>10}", "ns per operation", "fastest", "median");
     wire(&bench);
     entries(&bench);
     // Before the znodes: what they leave free would hide what watches take.
     watches(&bench);
     state(&bench, znodes.max(CHILDREN_PER_PARENT));
-}
-
-struct Bench {
-    word: String,
-}
-
-impl Bench {
-    fn wants(&self, name: &str) -> bool {
-        name.contains(&self.word)
-    }
-
-    /// Times batches of `count` operations each, for a fixed time.
-    fn batches(&self, name: &str, count: usize, mut batch: impl FnMut()) {
-        self.prepared(name, count, || (), |()| batch());
-    }
-
-    /// Likewise; what `prepare` makes for each batch is not timed.
-    fn prepared<T>(&self, name: &str, count: usize, mut prepare: impl FnMut() -> T, mut batch: impl FnMut(T)) {
-        if !self.wants(name) {
-            return;
-        }
-        batch(prepare());
-        let mut times = Vec::new();
-        let started = Instant::now();
-        while started.elapsed() < MEASURED || times.len() < 3 {
-            let input = prepare();
-            let before = Instant::now();
-            batch(input);
-            times.push(before.elapsed().as_nanos() as f64 / count as f64);
-        }
-        times.sort_by(f64::total_cmp);
-        println!("{name:<58} {:>10.0} {:>10.0}", times[0], times[times.len() / 2]);
-    }
-
-    /// Times one operation, in batches.
-    fn each(&self, name: &str, mut operation: impl FnMut()) {
-        self.batches(name, BATCH, || (0..BATCH).for_each(|_| operation()));
-    }
+    disk::run(&bench);
+    breakdown::print(&bench);
 }
 
 /// From received bytes to a typed request, and an event to bytes.
 fn wire(bench: &Bench) {
     let frames = [
-        (
-            "wire: frame to getData",
-            OpCode::GetData,
-            body(|out| get_data(1).encode(out)),
-        ),
-        (
-            "wire: frame to setData",
-            OpCode::SetData,
-            body(|out| set_data(1).encode(out)),
-        ),
+        (READ_DECODE, OpCode::GetData, body(|out| get_data(1).encode(out))),
+        (WRITE_DECODE, OpCode::SetData, body(|out| set_data(1).encode(out))),
         (
             "wire: frame to create",
             OpCode::Create,
@@ -146,32 +110,27 @@ fn wire(bench: &Bench) {
 
 /// Commands to a log entry and back.
 fn entries(bench: &Bench) {
-    for count in [1, 64] {
+    for count in [1, GROUP] {
         let commands: Vec<_> = (0..count).map(set_data_command).collect();
-        bench.batches(
-            &format!("log entry: encode, {count} setData, each"),
-            BATCH * count,
-            || {
-                (0..BATCH).for_each(|_| drop(black_box(Batch::encode(STAMP, &commands))));
-            },
-        );
+        bench.batches(&entry_line("encode", count), BATCH * count, || {
+            (0..BATCH).for_each(|_| drop(black_box(Batch::encode(STAMP, &commands))));
+        });
         let entry = Batch::encode(STAMP, &commands);
-        bench.batches(
-            &format!("log entry: decode, {count} setData, each"),
-            BATCH * count,
-            || {
-                (0..BATCH).for_each(|_| drop(black_box(Batch::decode(&entry))));
-            },
-        );
+        bench.batches(&entry_line("decode", count), BATCH * count, || {
+            (0..BATCH).for_each(|_| drop(black_box(Batch::decode(&entry))));
+        });
     }
+}
+
+fn entry_line(what: &str, count: usize) -> String {
+    format!("log entry: {what}, {count} setData, each")
 }
 
 /// Applying and querying, on random znodes.
 fn state(bench: &Bench, znodes: usize) {
-    let names = ["state: ", "memory: "];
-    if !names
+    if !["state", "memory", "publish"]
         .iter()
-        .any(|name| name.contains(&bench.word) || bench.word.starts_with(name.trim_end_matches(": ")))
+        .any(|beginning| bench.wants_some_of(beginning))
     {
         return;
     }
@@ -183,8 +142,18 @@ fn state(bench: &Bench, znodes: usize) {
         format!("memory: bytes of RSS per znode of 100 bytes, {znodes} of them")
     );
 
+    bench.prepared(
+        "state: tree get (the Stat of a path)",
+        BATCH,
+        || random_paths(znodes),
+        |paths| {
+            for path in &paths {
+                assert!(state.stat(path.as_str()).is_some(), "the znode is there");
+            }
+        },
+    );
     let children = |number| Query::GetChildren(watch(parent(number)));
-    query(bench, "state: getData to reply frame", &state, znodes, &get_data);
+    query(bench, READ_QUERY, &state, znodes, &get_data);
     query(bench, "state: exists to reply frame", &state, znodes, &|number| {
         Query::Exists(watch(path(number)))
     });
@@ -204,6 +173,7 @@ fn state(bench: &Bench, znodes: usize) {
         let number = random.below(znodes);
         command(OpCode::Multi, body(|out| multi(number).encode(out)))
     });
+    publish(bench, &mut state, znodes);
     let mut created = znodes;
     apply(bench, "state: apply create", &mut state, 1, &mut || {
         created += 1;
@@ -250,6 +220,58 @@ fn apply(bench: &Bench, name: &str, state: &mut State, writes: usize, make: &mut
             assert!(applied.result.is_ok(), "{:?}", applied.result);
         }
     });
+}
+
+/// What a publish step does for a group of a connection's commands, as far as it is public: tree, watches, reply. The lock
+/// around it and the queue behind it are not in it.
+fn publish(bench: &Bench, state: &mut State, znodes: usize) {
+    let table = Watches::new(WatchLimits::default());
+    for number in 0..10_000 {
+        let elsewhere = format!("/elsewhere/node-{number}");
+        table
+            .add(WatcherId(number), &elsewhere, WatchKind::Data)
+            .expect("there is no limit");
+    }
+    let mut random = Random(9);
+    let mut changes: Vec<Change> = Vec::new();
+    let mut heard = 0_u64;
+    let mut out = BytesMut::with_capacity(1 << 20);
+    let prepare = || {
+        (0..GROUP)
+            .map(|_| set_data_command(random.below(znodes)))
+            .collect::<Vec<_>>()
+    };
+    bench.prepared(PUBLISH, GROUP, prepare, |commands| {
+        out.clear();
+        for command in &commands {
+            changes.clear();
+            let applied = state.apply(&STAMP, command, &mut changes);
+            for change in &changes {
+                if let Change::DataChanged { path, .. } = change {
+                    table.fire_data_changed(path.as_str(), &mut |_, _, _| heard += 1);
+                }
+            }
+            let header = ReplyHeader {
+                xid: command.xid,
+                zxid: applied.zxid,
+                error: None,
+            };
+            header.encode_frame(&mut out, |out| {
+                applied
+                    .result
+                    .as_ref()
+                    .map(|reply| reply.encode(out))
+                    .map_err(|error| *error)
+            });
+        }
+        black_box(&out);
+    });
+    black_box(heard);
+}
+
+fn random_paths(znodes: usize) -> Vec<Text> {
+    let mut random = Random(6);
+    (0..BATCH).map(|_| path(random.below(znodes))).collect()
 }
 
 /// A session, and `znodes` znodes of 100 bytes, under parents of a thousand each.
@@ -410,25 +432,4 @@ fn multi(number: usize) -> MultiRequest {
     MultiRequest {
         operations: (first..first + 10).map(set_data).collect(),
     }
-}
-
-struct Random(u64);
-
-impl Random {
-    /// The next of a xorshift sequence, below `bound`.
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-}
-
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line
-        .and_then(|line| line.trim().strip_suffix(" kB"))
-        .and_then(|kib| kib.trim().parse::<usize>().ok());
-    kib.unwrap_or(0) * 1024
 }
