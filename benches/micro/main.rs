@@ -1,9 +1,9 @@
-//! Where a nanosecond goes inside the server: decoding, the log's entries, the state machine, the watch tables.
+//! Where a nanosecond goes inside the server: decoding, the log's entries, the state machine, the watch tables, the disk's
+//! rooms.
 //!
 //! Each line is the time of one operation: the fastest and the median of many short batches. The fastest is the figure
 //! to compare, because it is the one that nothing else on the machine has disturbed. Random znodes among a million, so
-//! that the memory's latency is in it. Sockets, the disk and hand-offs between threads are not: `side_by_side` and
-//! `log_store` measure those.
+//! that the memory's latency is in it. Sockets and hand-offs between threads are not: `side_by_side` measures those.
 //!
 //! `cargo bench --bench micro [-- WORD]` runs all, or those whose name contains the word. `ZNODES` sets how many.
 //! The lines of one way are added up at the end: `breakdown`.

@@ -25,6 +25,11 @@ const QUIET_CORES: f64 = 0.25;
 const QUIET_LIMIT: Duration = Duration::from_secs(60);
 const QUIET_TRIES: u32 = 4;
 
+/// With `--quiet`: waits before a turn until the machine is quiet, a minute at most.
+pub(crate) fn await_quiet() {
+    await_quiet_machine(QUIET_CORES, QUIET_LIMIT);
+}
+
 /// The result of one turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
@@ -217,7 +222,7 @@ fn quietest_turn(
     let mut best: Option<Measured> = None;
     for _ in 0..tries {
         if tries > 1 {
-            await_quiet_machine(QUIET_CORES, QUIET_LIMIT);
+            await_quiet();
         }
         *generation += 1;
         let measured = run_row(&server.addresses(), &server.pids(), row, plan, *generation)?;

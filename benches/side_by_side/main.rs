@@ -97,7 +97,12 @@ fn run_side_by_side(arguments: &Arguments) -> Result<bool, String> {
     let mut found = Found::default();
     let outcome = programmes.iter().enumerate().try_for_each(|(number, programme)| {
         let directory = scratch.path.join(number.to_string());
-        run_programme(&sides, &programs, programme, &directory, &mut found)
+        run_programme(&sides, &programs, programme, &directory, &mut found)?;
+        if !arguments.keep {
+            // The next programme may want the disk.
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+        Ok::<_, String>(())
     });
     // What went wrong is in the servers' logs.
     scratch.keep = arguments.keep || outcome.is_err();

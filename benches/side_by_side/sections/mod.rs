@@ -14,7 +14,7 @@ mod storm;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::contest::{SETTLE_LIMIT, run_row};
+use crate::contest::{SETTLE_LIMIT, await_quiet, run_row};
 use crate::figure::{Figure, Reading};
 use crate::footprint;
 use crate::measure::settle;
@@ -150,6 +150,9 @@ pub(crate) fn run_hosted(
         let mut sides: Vec<_> = servers.iter().map(|server| (server.side, Vec::new())).collect();
         for round in 1..=rounds {
             for (server, (side, turns)) in servers.iter().zip(&mut sides) {
+                if programme.quiet {
+                    await_quiet();
+                }
                 let readings = part.run_hosted(server, programme);
                 let readings = readings.map_err(|error| format!("{title}: {}: {error}", side.name()))?;
                 tell(&title, *side, round, &readings);
@@ -181,6 +184,9 @@ pub(crate) fn run_alone(
         let mut turns = Vec::new();
         for (index, side) in sides.iter().enumerate() {
             let directory = directory.join(format!("alone-{number}-{index}-{}", side.name()));
+            if programme.quiet {
+                await_quiet();
+            }
             let readings = part.run_alone(*side, programs, programme, &directory);
             let readings = readings.map_err(|error| format!("{title}: {}: {error}", side.name()))?;
             tell(&title, *side, 1, &readings);
