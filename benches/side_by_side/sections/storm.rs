@@ -15,7 +15,7 @@ use crate::control::Control;
 use crate::figure::{Reading, Spread, Target, short};
 use crate::fleet::{open_sessions, poll_once};
 use crate::load::Kind;
-use crate::measure::{file_limit, raise_file_limit};
+use crate::measure::{Sample, file_limit, raise_file_limit};
 use crate::process::Contestant;
 use crate::pulse::{Pulse, slowest_ms};
 use crate::wire::{self, op};
@@ -65,13 +65,18 @@ pub(crate) fn run(server: &Contestant, watchers: u32, changes: u32) -> Result<Ve
     created.map_err(|error| error.to_string())?;
     let mut crowd = Crowd::open(&addresses, affordable(watchers))?;
     let pulse = Pulse::start(&addresses, &[(Kind::Ping, OTHERS_PER_S), (Kind::Get, OTHERS_PER_S)])?;
+    let pids = server.pids();
     let mut spans = Vec::new();
+    let (mut server_s, mut driver_s) = (0.0, 0.0);
     let mut storm = |crowd: &mut Crowd, number: i32| -> Result<(), String> {
         crowd.ask_all(number, op::GET_DATA, |out| wire::read_body(out, ZNODE, true))?;
         std::thread::sleep(REST);
+        let before = Sample::take(&pids);
         let changed = Instant::now();
         control.begin_set(ZNODE).map_err(|error| error.to_string())?;
         spans.push((changed, crowd.hear_all(EVENT_XID)?));
+        let (server, driver, _) = Sample::take(&pids).seconds_since(&before);
+        (server_s, driver_s) = (server_s + server, driver_s + driver);
         control.end_set().map_err(|error| error.to_string())
     };
     let stormed = (1..)
@@ -82,6 +87,7 @@ pub(crate) fn run(server: &Contestant, watchers: u32, changes: u32) -> Result<Ve
     crowd.ask_all(i32::MAX, op::CLOSE_SESSION, |_| ())?;
     let times = spans.iter().map(|(from, to)| (*to - *from).as_secs_f64() * 1e3);
     let times = Spread::of(times.collect());
+    let events = f64::from(affordable(watchers)) * f64::from(changes);
     let (half, delay) = ([Target::RatioAtMost(0.5)], [Target::AtMost(20.0)]);
     Ok(vec![
         Reading::new(format!("last event, p50 of {changes} changes, ms"), times.median, &half),
@@ -90,6 +96,8 @@ pub(crate) fn run(server: &Contestant, watchers: u32, changes: u32) -> Result<Ve
             times.most,
             &half,
         ),
+        Reading::new("server CPU for each event, µs", server_s * 1e6 / events, &[]),
+        Reading::new("driver CPU for each event, µs", driver_s * 1e6 / events, &[]),
         Reading::new(
             "others' ping meanwhile, slowest ms",
             slowest_ms(&beats[0].within(&spans)),
