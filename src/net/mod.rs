@@ -19,8 +19,10 @@ mod conversation;
 mod descriptors;
 mod listener;
 pub mod peers;
+mod plain;
 pub mod tls;
 
 pub use conversation::{Conversation, Flow, converse};
 pub use descriptors::{Descriptors, raise_limit};
 pub use listener::{ListenError, listen};
+pub use plain::{PlainStream, PromptWriter};

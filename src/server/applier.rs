@@ -31,6 +31,9 @@ use std::sync::Arc;
 /// Commands that are applied under one hold of the state's lock.
 const COMMANDS_PER_HOLD: usize = 64;
 
+/// Connections that are sent their replies without waking their tasks, at most in one step.
+const PROMPT_CONNECTIONS: usize = 4;
+
 /// An entry of the log that this program cannot apply: going on would part this member from the others.
 #[derive(Debug, thiserror::Error)]
 pub enum Unappliable {
@@ -66,6 +69,8 @@ pub(super) struct Applier {
     changes: Vec<Change>,
     /// Connections that have got something in this step.
     reached: Vec<Arc<Connection>>,
+    /// Whether few of them are sent it here: see [`Applier::set_prompt`].
+    is_prompt: bool,
     recorded: OfApplier,
 }
 
@@ -84,8 +89,15 @@ impl Applier {
             sessions: Vec::new(),
             changes: Vec::new(),
             reached: Vec::new(),
+            is_prompt: false,
             recorded: OfApplier::new(),
         }
+    }
+
+    /// Whether replies of few connections are sent by this thread, which has nothing else to do: cheaper, and sooner, than to
+    /// wake another for that. Where there is much to apply, sending would only hold it up.
+    pub(super) fn set_prompt(&mut self, is_prompt: bool) {
+        self.is_prompt = is_prompt;
     }
 
     /// Index and term of the last entry applied.
@@ -350,8 +362,13 @@ impl Applier {
     fn wake_reached(&mut self) {
         // Runs of the same connection are common: one wake serves them all.
         self.reached.dedup_by_key(|connection| connection.id);
+        let is_prompt = self.is_prompt && self.reached.len() <= PROMPT_CONNECTIONS;
         for connection in self.reached.drain(..) {
-            connection.wake_up();
+            if is_prompt {
+                connection.send_promptly();
+            } else {
+                connection.wake_up();
+            }
         }
     }
 }

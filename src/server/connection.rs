@@ -11,7 +11,7 @@ use super::settings::{ANSWER_BYTES_PER_HOLD, ANSWERS_PER_HOLD, HANDSHAKE_BYTES, 
 use super::shared::{DriverInput, Service, Shared, Word};
 use super::statistics::Statistics;
 use crate::net::tls::HandshakeError;
-use crate::net::{Conversation, Flow};
+use crate::net::{Conversation, Flow, PromptWriter};
 use crate::proto::{Identity, SessionId, frame};
 use crate::state_machine::{ConnectionId, Origin};
 use bytes::BytesMut;
@@ -39,6 +39,8 @@ pub struct Connection {
     shared: Arc<Shared>,
     pipeline: Mutex<Pipeline>,
     wake: Notify,
+    /// The socket's writing side, if it is a plain one, for who has just made its reply.
+    prompt_writer: Mutex<Option<PromptWriter>>,
     /// The tick in which its session was last reported to be alive.
     touched_tick: AtomicU64,
     /// Bytes that the last turn left in the socket's buffer: if there are more now, the client has sent something.
@@ -87,6 +89,7 @@ impl Connection {
             accepted_us: shared.clock.now_us(),
             pipeline: Mutex::new(Pipeline::new(origin, identities, shared.sixteen_random_bytes())),
             wake: Notify::new(),
+            prompt_writer: Mutex::new(None),
             touched_tick: AtomicU64::new(0),
             left_bytes: AtomicUsize::new(0),
             is_opening: AtomicBool::new(false),
@@ -122,6 +125,29 @@ impl Connection {
     /// Has the socket's task look at the pipeline again.
     pub(super) fn wake_up(&self) {
         self.wake.notify_one();
+    }
+
+    /// It is a plain one: others than its task may send what is queued.
+    pub(super) fn set_prompt_writer(&self, writer: PromptWriter) {
+        *self.prompt_writer.lock() = Some(writer);
+    }
+
+    /// Sends what is queued here and now if nothing else is to be done for this connection; else has its task do it.
+    pub(super) fn send_promptly(&self) {
+        // A draining server's connections end when they are idle, which their tasks see to.
+        let writer = self.prompt_writer.lock().clone().filter(|_| !self.shared.is_draining());
+        let taken = writer.and_then(|writer| {
+            let queued = self.with_pipeline(|pipeline| pipeline.lend_outbound(&self.shared.statistics))?;
+            Some((writer, queued))
+        });
+        let Some((writer, mut queued)) = taken else {
+            return self.wake_up();
+        };
+        let sent = writer.try_send(&queued);
+        let rest = queued.split_off(sent);
+        if !self.with_pipeline(|pipeline| pipeline.return_outbound(rest)) {
+            self.wake_up();
+        }
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -180,6 +206,7 @@ impl Connection {
             pipeline.close(Closing::SessionGone, &self.shared.statistics);
             (pipeline.session, closing)
         });
+        self.prompt_writer.lock().take();
         self.shared.connection_ended(self, session);
         if self.is_opening.swap(false, Relaxed) {
             self.shared.end_handshake(self.id);
@@ -393,7 +420,7 @@ impl Conversation for Connection {
         if self.shared.is_draining() && received.is_empty() && pipeline.is_idle() {
             pipeline.close(Closing::Stopping, &self.shared.statistics);
         }
-        if output.is_empty() {
+        if output.is_empty() && !pipeline.is_outbound_lent() {
             pipeline.take_outbound(output);
             if output.is_empty() && pipeline.pending() == 0 {
                 // Idle: no buffer is kept.
@@ -403,6 +430,7 @@ impl Conversation for Connection {
         }
         pipeline.check_outbound(&surroundings);
         let flow = pipeline.flow(&surroundings);
+        pipeline.note_task(!output.is_empty() || has_more || flow != Flow::Read);
         if flow == Flow::Pause && matches!(pipeline.phase, Phase::Open) {
             surroundings.statistics.pauses.fetch_add(1, Relaxed);
         }

@@ -98,7 +98,7 @@ fn admit(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr)
 /// said something. (Else each of ten thousand idle sessions, or of silent connections, would have room for it.)
 async fn serve(connection: &Connection, stream: TcpStream, speech: Speech) {
     let (tls, is_unified) = match speech {
-        Speech::Plain => return converse(connection, stream).await,
+        Speech::Plain => return converse_plainly(connection, stream).await,
         Speech::Encrypted(tls) => (tls, false),
         Speech::Either(tls) => (tls, true),
     };
@@ -108,7 +108,7 @@ async fn serve(connection: &Connection, stream: TcpStream, speech: Speech) {
         () = connection.aborted() => return,
     };
     match heard {
-        Ok(1) if is_unified && first[0] != tls::FIRST_BYTE => converse(connection, stream).await,
+        Ok(1) if is_unified && first[0] != tls::FIRST_BYTE => converse_plainly(connection, stream).await,
         Ok(1) => Box::pin(encrypt(connection, stream, &tls)).await,
         // Closed or broken: nothing was asked.
         _ => {}
@@ -142,6 +142,13 @@ fn identities(connection: &Connection, subject: Option<&str>) -> Vec<Identity> {
     }
     identities.push(Identity::new("x509", subject));
     identities
+}
+
+/// A plain connection.
+async fn converse_plainly(connection: &Connection, stream: TcpStream) {
+    let stream = net::PlainStream::new(stream);
+    connection.set_prompt_writer(stream.writer());
+    converse(connection, stream).await;
 }
 
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, stream: S) {

@@ -1,9 +1,33 @@
-//! What a pipeline does about a client that does not take what is queued for it, and about one that asks for nothing.
+//! What a pipeline does about a client that does not take what is queued for it, about one that asks for nothing, and about
+//! one whose only reply somebody else than its socket's task is to send.
 
-use super::pipeline::Pipeline;
+use super::pipeline::{Phase, Pipeline};
 use super::settings::{OUTBOUND_HARD_FACTOR, Settings};
 use super::statistics::Statistics;
+use bytes::BytesMut;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// Bytes that others than the socket's task send at most: a few replies, which a socket takes at once.
+const PROMPT_BYTES: usize = 4 << 10;
+
+/// Who sends what is queued.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// The task has something to do when it is woken, besides sending.
+    task_is_busy: bool,
+    /// What was queued is in other hands.
+    is_lent: bool,
+}
+
+impl Default for Sending {
+    fn default() -> Sending {
+        Sending {
+            // It begins with a handshake.
+            task_is_busy: true,
+            is_lent: false,
+        }
+    }
+}
 
 /// Bytes beyond which a connection is given up, however they came into its queue.
 pub(super) fn hard_limit(settings: &Settings) -> usize {
@@ -31,10 +55,102 @@ impl Pipeline {
         }
     }
 
+    /// The task has looked: whether it holds bytes that the socket did not take, or wants to be woken for more than bytes.
+    pub(super) fn note_task(&mut self, is_busy: bool) {
+        self.sending.task_is_busy = is_busy;
+    }
+
+    /// Gives what is queued to somebody else than the task, if it is little, and all that there is to do for this connection.
+    /// The task takes nothing until it was returned.
+    pub(super) fn lend_outbound(&mut self, statistics: &Statistics) -> Option<BytesMut> {
+        let is_all = matches!(self.phase, Phase::Open) && self.pending.is_empty();
+        let is_little = !self.outbound.is_empty() && self.outbound.len() <= PROMPT_BYTES;
+        if !is_all || !is_little || self.sending.task_is_busy || self.sending.is_lent {
+            return None;
+        }
+        self.sending.is_lent = true;
+        self.tally.flush(statistics);
+        let mut lent = BytesMut::new();
+        self.take_outbound(&mut lent);
+        Some(lent)
+    }
+
+    /// Takes back what the socket did not take; says whether there is nothing for the task to do.
+    pub(super) fn return_outbound(&mut self, mut rest: BytesMut) -> bool {
+        self.sending.is_lent = false;
+        if !rest.is_empty() {
+            rest.extend_from_slice(&self.outbound);
+            self.outbound = rest;
+        }
+        self.outbound.is_empty() && matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether somebody else than the task is about to send.
+    pub(super) fn is_outbound_lent(&self) -> bool {
+        self.sending.is_lent
+    }
+
     /// Called now and then: gives back what an idle connection does not need.
     pub(super) fn shrink(&mut self) {
         if self.pending.is_empty() && self.pending.capacity() > 0 {
             self.pending = Default::default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::pending::Closing;
+    use crate::state_machine::Origin;
+
+    /// An open connection whose task waits for requests.
+    fn pipeline(outbound: &[u8]) -> Pipeline {
+        let mut pipeline = Pipeline::new(Origin::default(), [].into(), [0; 16]);
+        pipeline.phase = Phase::Open;
+        pipeline.note_task(false);
+        pipeline.outbound.extend_from_slice(outbound);
+        pipeline
+    }
+
+    #[test]
+    fn what_the_socket_did_not_take_stays_before_what_came_meanwhile() {
+        let statistics = Statistics::default();
+        let mut pipeline = pipeline(b"reply");
+        let mut lent = pipeline
+            .lend_outbound(&statistics)
+            .expect("little, and all there is to do");
+        assert_eq!((&lent[..], pipeline.is_outbound_lent()), (&b"reply"[..], true));
+        pipeline.outbound.extend_from_slice(b"event");
+        assert!(pipeline.lend_outbound(&statistics).is_none(), "nobody overtakes it");
+        let rest = lent.split_off(2);
+        assert!(!pipeline.return_outbound(rest), "the task has something to do");
+        assert_eq!(&pipeline.outbound[..], b"plyevent");
+    }
+
+    #[test]
+    fn a_task_that_must_look_anyway_sends_itself() {
+        let statistics = Statistics::default();
+        assert!(pipeline(b"").lend_outbound(&statistics).is_none());
+        assert!(pipeline(&[0; PROMPT_BYTES + 1]).lend_outbound(&statistics).is_none());
+        let mut busy = pipeline(b"reply");
+        busy.note_task(true);
+        assert!(busy.lend_outbound(&statistics).is_none());
+        let mut closing = pipeline(b"reply");
+        closing.close(Closing::Stopping, &statistics);
+        assert!(closing.lend_outbound(&statistics).is_none());
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_while_its_reply_is_sent_ends_after_it() {
+        let statistics = Statistics::default();
+        let mut pipeline = pipeline(b"reply");
+        let lent = pipeline
+            .lend_outbound(&statistics)
+            .expect("little, and all there is to do");
+        pipeline.close(Closing::Stopping, &statistics);
+        assert!(pipeline.is_outbound_lent(), "the task waits for it");
+        assert_eq!(&lent[..], b"reply");
+        assert!(!pipeline.return_outbound(BytesMut::new()), "and is woken to close");
     }
 }

@@ -21,6 +21,7 @@
 use super::handshake::{self, Opening};
 use super::local::{Asker, Local};
 use super::numbers::ConnectionNumbers;
+use super::outbound::Sending;
 use super::outbound::hard_limit;
 use super::pending::{Barrier, Closing, Intake, Kind, Pending};
 use super::read_only::{ReadOnlySessions, needs_leader};
@@ -88,6 +89,8 @@ pub(super) struct Pipeline {
     syncs_waiting: usize,
     /// Replies and events that wait for the socket.
     pub(super) outbound: BytesMut,
+    /// Who sends besides the socket's task.
+    pub(super) sending: Sending,
     /// Events among them.
     events_queued: usize,
     /// Since when `outbound` is over its limit: monotonic, µs.
@@ -115,6 +118,7 @@ impl Pipeline {
             ends: false,
             syncs_waiting: 0,
             outbound: BytesMut::new(),
+            sending: Sending::default(),
             events_queued: 0,
             stalled_since_us: None,
             is_set_aside: false,
@@ -145,7 +149,7 @@ impl Pipeline {
     /// Whether the socket is to be read.
     pub(super) fn flow(&self, surroundings: &Surroundings<'_>) -> Flow {
         match self.phase {
-            Phase::Closing(_) if self.outbound.is_empty() => Flow::Close,
+            Phase::Closing(_) if self.outbound.is_empty() && !self.is_outbound_lent() => Flow::Close,
             Phase::Closing(_) => Flow::Pause,
             Phase::Opening(_) => Flow::Pause,
             Phase::Handshake => Flow::Read,
