@@ -181,7 +181,9 @@ impl Arguments {
         set(&mut programme.measured, seconds);
         set(&mut programme.server_warm_up, self.warm_up.map(Duration::from_secs));
         set(&mut programme.servers, self.servers.map(|servers| servers.max(1)));
-        set(&mut programme.failovers, self.failovers);
+        // Of a set of several programmes, only the one that has failovers anyway.
+        let are_wanted = self.set != Set::Full || programme.failovers > 0;
+        set(&mut programme.failovers, self.failovers.filter(|_| are_wanted));
         programme.quiet = self.quiet;
         let sizes = &mut programme.sizes;
         set(&mut sizes.steady, seconds);
