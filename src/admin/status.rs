@@ -227,12 +227,13 @@ fn client_gauges(
             "outstanding_tls_handshake",
             whole(statistics.tls_handshakes.load(Relaxed) as u64),
         ),
-        // Names of our own: connections that there may be, and sessions that wait to be opened.
+        // Names of our own: connections that there may be, and what waits in line.
         (
             "client_connection_limit",
             whole(shared.settings.connection_limit() as u64),
         ),
         ("handshakes_waiting", whole(shared.handshakes_waiting() as u64)),
+        ("large_values_waiting", whole(shared.large_values_waiting() as u64)),
         ("auth_failed_count", whole(statistics.auth_failed.load(Relaxed))),
         ("non_mtls_remote_conn_count", Number::Whole(0)),
         ("non_mtls_local_conn_count", Number::Whole(0)),

@@ -1,9 +1,13 @@
-//! Admission: how many sessions are being opened or resumed at a time.
+//! Admission: how many sessions are being opened or resumed at a time, and how many large values are being written.
 //!
 //! When a server that had fifty thousand sessions is back after a restart, their clients come all at once. Each costs a
 //! command of the log. At most [`HANDSHAKES`] of these are in work; the others wait in line, first come first served, and
 //! what other clients ask for goes past them. Who waits here has given a sign of life: while its handshake does, a session
 //! that it may resume does not expire (NoFalseExpiry).
+//!
+//! Large values wait in a line of their own: a hundred clients that write a megabyte each would have the log busy for a
+//! second with what stands before the next small request. A connection whose large value waits or is written takes nothing
+//! in behind it, so its own order stays.
 
 use crate::proto::SessionId;
 use crate::state_machine::{Command, ConnectionId};
@@ -14,16 +18,22 @@ use std::collections::VecDeque;
 
 /// Handshakes in work at most: two entries of the log, so that one is filled while the other is written. Beyond, they wait.
 pub(super) const HANDSHAKES: usize = 1024;
+/// A request of so many bytes is a large value.
+pub(super) const LARGE_BYTES: usize = 64 << 10;
+/// Large values in work at most: of the largest that `jute.maxbuffer` allows by itself, two groups of the log. Beyond, they
+/// wait.
+pub(super) const LARGE_VALUES: usize = 16;
 
-/// The handshakes of a server.
-#[derive(Debug, Default)]
+/// The commands of one kind: one of a connection at a time.
+#[derive(Debug)]
 pub(super) struct Admission {
+    limit: usize,
     line: Mutex<Line>,
 }
 
 #[derive(Debug, Default)]
 struct Line {
-    /// Connections whose handshake is in work.
+    /// Connections whose command is in work.
     in_work: HashSet<ConnectionId, RandomState>,
     /// As many as there are connections, at most, and some of connections that have ended.
     waiting: VecDeque<Waiting>,
@@ -32,15 +42,23 @@ struct Line {
 #[derive(Debug)]
 struct Waiting {
     command: Command,
-    /// Whether the client has shown the password of a session that is open.
+    /// Whether the client has the session, or has shown its password.
     is_proven: bool,
 }
 
 impl Admission {
-    /// A client wants a session: gives the command that opens or resumes it if that may be handed on at once.
+    /// At most so many are in work.
+    pub(super) fn new(limit: usize) -> Admission {
+        Admission {
+            limit,
+            line: Mutex::default(),
+        }
+    }
+
+    /// A command of a connection that has none here: gives it back if it may be handed on at once.
     pub(super) fn enter(&self, command: Command, is_proven: bool) -> Option<Command> {
         let mut line = self.line.lock();
-        if line.in_work.len() < HANDSHAKES && line.waiting.is_empty() {
+        if line.in_work.len() < self.limit && line.waiting.is_empty() {
             line.in_work.insert(command.origin.connection);
             return Some(command);
         }
@@ -48,8 +66,8 @@ impl Admission {
         None
     }
 
-    /// A handshake has come to its end; gives the command of the next one in line. Its connection may have ended meanwhile:
-    /// then it is for the caller to say so. Nothing happens if this one was not in work.
+    /// A connection's command has come to its end; gives the next one in line. Its connection may have ended meanwhile: then
+    /// it is for the caller to say so. Nothing happens if this one was not in work.
     pub(super) fn leave(&self, connection: ConnectionId) -> Option<Command> {
         let mut line = self.line.lock();
         if !line.in_work.remove(&connection) {
@@ -60,14 +78,14 @@ impl Admission {
         Some(command)
     }
 
-    /// The sessions that wait in line to be resumed by whoever knows their password.
+    /// The sessions of which something waits in line.
     pub(super) fn sessions_waiting(&self) -> Vec<SessionId> {
         let line = self.line.lock();
         let proven = line.waiting.iter().filter(|waiting| waiting.is_proven);
         proven.map(|waiting| waiting.command.session).collect()
     }
 
-    /// How many handshakes wait in line.
+    /// How many commands wait in line.
     pub(super) fn waiting(&self) -> usize {
         self.line.lock().waiting.len()
     }
@@ -95,7 +113,7 @@ mod tests {
 
     #[test]
     fn handshakes_beyond_the_limit_wait_in_line_and_their_sessions_live() {
-        let admission = Admission::default();
+        let admission = Admission::new(HANDSHAKES);
         let limit = HANDSHAKES as u64;
         let handed_on = (0..limit + 3).filter(|number| admission.enter(handshake(*number), number % 2 == 0).is_some());
         assert_eq!(handed_on.count(), HANDSHAKES);

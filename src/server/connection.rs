@@ -3,6 +3,7 @@
 //! Locks are taken in this order: the state, then the pipeline. The pipeline's lock is short and never held across an
 //! await, a file or a socket.
 
+use super::admission::LARGE_BYTES;
 use super::handshake::NewSession;
 use super::numbers::ConnectionNumbers;
 use super::pending::{Closing, Intake};
@@ -13,7 +14,7 @@ use super::statistics::Statistics;
 use crate::net::tls::HandshakeError;
 use crate::net::{Conversation, Flow, PromptWriter};
 use crate::proto::{Identity, SessionId, frame};
-use crate::state_machine::{ConnectionId, Origin};
+use crate::state_machine::{Command, ConnectionId, Origin};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -47,6 +48,8 @@ pub struct Connection {
     left_bytes: AtomicUsize,
     /// Whether a handshake of it is in work, or waits for others.
     is_opening: AtomicBool,
+    /// Whether a large value of it is being written, or waits for others.
+    is_writing_large: AtomicBool,
     /// Whether it must end at once.
     aborted: AtomicBool,
 }
@@ -93,6 +96,7 @@ impl Connection {
             touched_tick: AtomicU64::new(0),
             left_bytes: AtomicUsize::new(0),
             is_opening: AtomicBool::new(false),
+            is_writing_large: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             shared,
         }
@@ -210,6 +214,9 @@ impl Connection {
         self.shared.connection_ended(self, session);
         if self.is_opening.swap(false, Relaxed) {
             self.shared.end_handshake(self.id);
+        }
+        if self.is_writing_large.swap(false, Relaxed) {
+            self.shared.end_large_value(self.id);
         }
         match closing {
             Some(
@@ -366,7 +373,16 @@ impl Connection {
         }
     }
 
-    fn hand_on(&self, intake: Intake) {
+    fn hand_on(&self, mut intake: Intake) {
+        // Nothing is taken in behind a large value, so it is the last.
+        let is_large = |command: &mut Command| command.body.len() >= LARGE_BYTES;
+        if let Some(large) = intake.commands.pop_if(is_large) {
+            if self.is_writing_large.swap(true, Relaxed) {
+                // The one before it is written.
+                self.shared.end_large_value(self.id);
+            }
+            intake.commands.extend(self.shared.begin_large_value(large));
+        }
         if !intake.commands.is_empty() {
             self.shared.submit(intake.commands);
         }
@@ -414,6 +430,10 @@ impl Conversation for Connection {
         {
             self.is_opening.store(false, Relaxed);
             self.shared.end_handshake(self.id);
+        }
+        if self.is_writing_large.load(Relaxed) && !self.with_pipeline(|pipeline| pipeline.writes_large_value()) {
+            self.is_writing_large.store(false, Relaxed);
+            self.shared.end_large_value(self.id);
         }
         let mut pipeline = self.pipeline.lock();
         pipeline.tally.flush(&self.shared.statistics);

@@ -40,6 +40,7 @@ mod hand_over;
 mod handshake;
 mod inbox;
 mod installing;
+mod lines;
 mod local;
 mod log_writer;
 mod logging;

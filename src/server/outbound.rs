@@ -1,6 +1,8 @@
-//! What a pipeline does about a client that does not take what is queued for it, about one that asks for nothing, and about
-//! one whose only reply somebody else than its socket's task is to send.
+//! What a pipeline does about a client that does not take what is queued for it, one that writes large values, one that asks
+//! for nothing, and one whose only reply somebody else than its socket's task is to send.
 
+use super::admission::LARGE_BYTES;
+use super::pending::Kind;
 use super::pipeline::{Phase, Pipeline};
 use super::settings::{OUTBOUND_HARD_FACTOR, Settings};
 use super::statistics::Statistics;
@@ -39,6 +41,13 @@ impl Pipeline {
     /// client fills that asks for large listings and reads none.
     pub(super) fn may_answer(&self, settings: &Settings) -> bool {
         self.has_answerable() && !self.is_over_limit(settings)
+    }
+
+    /// Whether its last request is a large value that is not written yet: nothing behind it is taken in, since it may have to
+    /// wait in a line that other requests pass by.
+    pub(super) fn writes_large_value(&self) -> bool {
+        let last = self.pending.back();
+        last.is_some_and(|last| last.size_bytes >= LARGE_BYTES && matches!(last.kind, Kind::Write(_)))
     }
 
     /// Takes its requests out of the count of those in work, or puts them back. Were they counted, a few clients that do

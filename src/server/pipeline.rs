@@ -167,6 +167,7 @@ impl Pipeline {
             return false;
         }
         self.ends
+            || self.writes_large_value()
             || self.pending.len() >= PENDING_REQUESTS
             || self.pending_bytes >= PENDING_BYTES
             || surroundings.statistics.outstanding.load(Relaxed) >= surroundings.settings.global_outstanding_limit

@@ -1,6 +1,6 @@
 //! What all parts of a running server share.
 
-use super::admission::Admission;
+use super::admission::{Admission, HANDSHAKES, LARGE_VALUES};
 use super::chance::Chance;
 use super::clock::Clock;
 use super::connection::{Connection, ConnectionView};
@@ -16,7 +16,6 @@ use super::snapshot::{SnapshotArrived, SnapshotView};
 use super::statistics::Statistics;
 use crate::proto::{Identity, SessionId, Zxid};
 use crate::replica::{Peer, PeerMessage, Registry, Standing};
-use crate::state_machine::command::SessionBody;
 use crate::state_machine::{Command, ConnectionId, ServerId, State};
 use crate::watch::Watches;
 use dashmap::DashMap;
@@ -177,13 +176,15 @@ pub struct Shared {
     /// Whether the log writes something that others wait for.
     log_is_busy: AtomicBool,
     pub(super) words: Box<dyn Words>,
-    connections: DashMap<ConnectionId, Arc<Connection>, RandomState>,
+    pub(super) connections: DashMap<ConnectionId, Arc<Connection>, RandomState>,
     /// Which connection a session is bound to on this server.
     bound: Mutex<HashMap<SessionId, ConnectionId, RandomState>>,
     /// Where clients come from.
     addresses: Mutex<HashMap<IpAddr, Address, RandomState>>,
     /// Sessions that are being opened and resumed.
-    admission: Admission,
+    pub(super) handshakes: Admission,
+    /// Large values that are being written.
+    pub(super) large_values: Admission,
     complaints: Mutex<HashMap<IpAddr, u64, RandomState>>,
     /// Sessions that gave a sign of life in this tick.
     touched: Mutex<Vec<SessionId>>,
@@ -224,7 +225,8 @@ impl Shared {
             connections: DashMap::default(),
             bound: Mutex::default(),
             addresses: Mutex::default(),
-            admission: Admission::default(),
+            handshakes: Admission::new(HANDSHAKES),
+            large_values: Admission::new(LARGE_VALUES),
             complaints: Mutex::default(),
             touched: Mutex::default(),
             // 0 is what a connection starts with that has not been touched.
@@ -481,40 +483,6 @@ impl Shared {
             id: SessionId(self.next_session.fetch_add(1, Ordering::Relaxed)),
             password: self.chance.sixteen_bytes(),
         }
-    }
-
-    /// A client wants a session, and this command opens or resumes it. At once, unless too many others are at it.
-    pub(super) fn begin_handshake(&self, command: Command) -> Option<Command> {
-        let is_proven = SessionBody::decode(&command.body).is_ok_and(|body| {
-            let state = self.state.read();
-            let session = state.session(command.session);
-            session.is_some_and(|session| session.has_password(&body.password))
-        });
-        self.admission.enter(command, is_proven)
-    }
-
-    /// The handshake of a connection has succeeded or failed, or the connection has ended: the next one in line begins. To be
-    /// called without any lock, like all that submits.
-    pub(super) fn end_handshake(&self, connection: ConnectionId) {
-        let mut ended = connection;
-        while let Some(command) = self.admission.leave(ended) {
-            ended = command.origin.connection;
-            if self.connections.contains_key(&ended) {
-                return self.submit(vec![command]);
-            }
-            // It has hung up while it waited.
-        }
-    }
-
-    /// Handshakes that wait in line are signs of life of the sessions that they resume.
-    pub(super) fn touch_waiting(&self) {
-        let mut waiting = self.admission.sessions_waiting();
-        self.touched.lock().append(&mut waiting);
-    }
-
-    /// How many handshakes wait for others to be finished.
-    pub fn handshakes_waiting(&self) -> usize {
-        self.admission.waiting()
     }
 
     /// All connections, in no order.

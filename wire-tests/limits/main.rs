@@ -8,7 +8,7 @@
 //! | descriptors | more connections than the server may have files |
 //! | the outbound queue | listings are asked for, again and again, and none is read |
 //! | one step of the state | a session with ten thousand ephemerals is closed |
-//! | bytes in work | large values are written by many while others write small ones |
+//! | large values in work | large values are written by many while others write small ones |
 //!
 //! `LIMITS_SCALE` (default 1) multiplies the crowds; `LIMITS_TIMEOUT_MS` (default 30000) is the timeout of the sessions that
 //! come back: by hand 4000, on a machine that is fast enough. Nothing is measured against a clock but with bounds that a
@@ -265,7 +265,7 @@ fn small_requests_pass_beside_large_values() {
     let mut root = stage.guest(30_000);
     root.create("/calm", b"0", 0);
     let value = vec![7; 1_000_000];
-    let writers = scaled(20);
+    let writers = scaled(40);
     let mut guests = stage.crowd(writers, 30_000);
     for number in 0..writers {
         root.create(&format!("/large-{number}"), b"", 0);
