@@ -13,7 +13,7 @@ use crate::proto::{Acl, Decoder, Malformed, SessionId, Zxid};
 use crate::replica::{MembersAt, Registry};
 use crate::state_machine::{
     AclId, Checkpoint, ConnectionId, DataRecord, LoadError, Loader, NodeRecord, Origin, Record, ServerId, Session,
-    State, StoredStat,
+    State, StoredStat, Value,
 };
 use crate::storage::generations::Generations;
 use crate::storage::log::LogPoint;
@@ -302,7 +302,7 @@ impl LoadVisitor for Visitor<'_> {
             name,
             NodeRecord {
                 stat: from_stored(&stat),
-                data,
+                data: data.as_deref().map(Value::from),
             },
         )?)
     }

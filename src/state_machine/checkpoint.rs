@@ -13,8 +13,8 @@ use super::State;
 use super::acl::{AclId, AclRef};
 use super::node::{Marks, Node, NodeId, StoredStat};
 use super::session::Session;
+use super::value::Value;
 use crate::proto::{SessionId, Text, Zxid};
-use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeSet;
 
@@ -69,7 +69,7 @@ pub enum DataRecord {
     /// What was stored before is right.
     Kept,
     /// It is this now; `None` is null, which is not empty.
-    Set(Option<Bytes>),
+    Set(Option<Value>),
 }
 
 /// Whether a znode is among the changed ones for the first time.

@@ -53,7 +53,7 @@ fn stat_bytes(stat: &StoredStat) -> [u8; STAT_BYTES] {
 mod tests {
     use super::*;
     use crate::proto::Zxid;
-    use bytes::Bytes;
+    use crate::state_machine::Value;
 
     #[test]
     fn going_on_from_the_body_is_the_same_as_hashing_everything() {
@@ -69,7 +69,7 @@ mod tests {
             aversion: 9,
             ..StoredStat::default()
         };
-        let mut node = Node::new(b"b", stat, Some(Bytes::from_static(b"data")), false);
+        let mut node = Node::new(b"b", stat, Some(Value::from(&b"data"[..])), false);
         node.body_checksum = body(b"/a/b", node.data.as_deref());
         let mut whole = b"/a/bdata".to_vec();
         for long in [1_i64, 2, 3, 4, 5] {

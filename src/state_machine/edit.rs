@@ -7,9 +7,9 @@
 use super::acl::AclId;
 use super::checkpoint::{Dirty, Marked};
 use super::node::{Kind, Node, NodeId, StoredStat};
+use super::value::Value;
 use super::{State, digest, quota};
 use crate::proto::SessionId;
-use bytes::Bytes;
 
 /// How to take an edit back.
 pub(super) enum Undo {
@@ -25,7 +25,7 @@ pub(super) enum Undo {
 
 /// A znode's data, the CRC of path and data, and the stat.
 pub(super) struct Content {
-    data: Option<Bytes>,
+    data: Option<Value>,
     checksum: u32,
     stat: StoredStat,
 }
@@ -68,12 +68,12 @@ impl State {
         self.note(Undo::Stat(id, before));
     }
 
-    /// Replaces data, and changes the stat. `path` is the znode's; `data` an allocation of its own.
+    /// Replaces data, and changes the stat. `path` is the znode's.
     pub(super) fn replace_data(
         &mut self,
         id: NodeId,
         path: &[u8],
-        data: Option<Bytes>,
+        data: Option<Value>,
         edit: impl FnOnce(&mut StoredStat),
     ) {
         let checksum = digest::body(path, data.as_deref());

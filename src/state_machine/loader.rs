@@ -7,17 +7,17 @@ use super::State;
 use super::acl::AclId;
 use super::node::{Kind, Marks, Node, NodeId, StoredStat};
 use super::session::Session;
+use super::value::Value;
 use crate::membership::BadMembers;
 use crate::proto::{Acl, SessionId, Zxid};
-use bytes::Bytes;
 
 /// A znode as it is stored, besides where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRecord {
     /// All but its data.
     pub stat: StoredStat,
-    /// Its data; `None` is null. Kept as it is: must not be a slice of something larger.
-    pub data: Option<Bytes>,
+    /// Its data; `None` is null.
+    pub data: Option<Value>,
 }
 
 /// The records are not those of one state.

@@ -29,6 +29,7 @@ mod query;
 mod quota;
 mod session;
 mod tree;
+mod value;
 
 pub use acl::{AclId, AclRef};
 pub use checkpoint::{Checkpoint, DataRecord, Record};
@@ -37,10 +38,10 @@ pub use loader::{LoadError, Loader, NodeRecord};
 pub use node::StoredStat;
 pub use quota::QuotaTotals;
 pub use session::Session;
+pub use value::Value;
 
 use crate::membership::{BadMembers, Members};
 use crate::proto::{Acl, ErrorCode, Identity, Permissions, Reply, SessionId, Stat, Text, Zxid};
-use bytes::Bytes;
 use hashbrown::HashSet;
 use node::{Kind, Node, NodeId};
 use std::collections::{BTreeSet, VecDeque};
@@ -146,7 +147,7 @@ impl State {
     /// The state of a server that has never run: only the znodes that are always there, their stats all zero.
     pub fn new() -> State {
         let mut state = State::bare();
-        state.plant_root(StoredStat::default(), Some(Bytes::new()));
+        state.plant_root(StoredStat::default(), Some(Value::default()));
         let read_only = Acl {
             permissions: Permissions::READ,
             identity: Identity::anyone(),
@@ -165,7 +166,7 @@ impl State {
             state.add(
                 parent,
                 path,
-                Node::new(path::name(path), stat, Some(Bytes::new()), false),
+                Node::new(path::name(path), stat, Some(Value::default()), false),
             );
         };
         plant(b"/", b"/zookeeper", StoredStat::default());
@@ -198,7 +199,7 @@ impl State {
     }
 
     /// Gives the bare root its stat and data.
-    fn plant_root(&mut self, stat: StoredStat, data: Option<Bytes>) {
+    fn plant_root(&mut self, stat: StoredStat, data: Option<Value>) {
         let root = self.tree.node_mut(NodeId::ROOT);
         root.stat = stat;
         root.body_checksum = digest::body(b"/", data.as_deref());

@@ -1,8 +1,8 @@
-//! A znode in memory: 144 bytes with a short name, besides its data and the list of its children.
+//! A znode in memory: 128 bytes with a short name, besides its data and the list of its children.
 
 use super::acl::AclId;
+use super::value::Value;
 use crate::proto::{SessionId, Stat, Zxid};
-use bytes::Bytes;
 use std::ops::Deref;
 
 /// Where a znode lives in the arena. Reused after the znode is gone; never leaves this room.
@@ -157,8 +157,8 @@ pub(super) struct Node {
     pub(super) stat: StoredStat,
     /// Its name without the parents; empty for the root.
     pub(super) name: Name,
-    /// Null is not empty. An allocation of its own, never a slice of a log entry.
-    pub(super) data: Option<Bytes>,
+    /// Null is not empty.
+    pub(super) data: Option<Value>,
     pub(super) children: Option<Box<Children>>,
     pub(super) parent: NodeId,
     /// Its place among the parent's children.
@@ -173,7 +173,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(name: &[u8], stat: StoredStat, data: Option<Bytes>, is_ephemeral: bool) -> Node {
+    pub(super) fn new(name: &[u8], stat: StoredStat, data: Option<Value>, is_ephemeral: bool) -> Node {
         Node {
             stat,
             name: Name::new(name),
@@ -197,7 +197,7 @@ impl Node {
     }
 
     pub(super) fn data_bytes(&self) -> usize {
-        self.data.as_ref().map_or(0, Bytes::len)
+        self.data.as_ref().map_or(0, |data| data.len())
     }
 
     /// What a client sees.
@@ -226,8 +226,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_znode_takes_144_bytes() {
-        assert_eq!((size_of::<Node>(), size_of::<Name>()), (144, 24));
+    fn a_znode_takes_128_bytes() {
+        assert_eq!((size_of::<Node>(), size_of::<Name>()), (128, 24));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::proto::request::{
     CreateRequest, PathVersion, PathWatch, Query, ReconfigRequest, SetAclRequest, SetDataRequest, Write,
 };
 use crate::proto::{Decoder, OpCode, Xid};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::collections::BTreeMap;

@@ -7,8 +7,8 @@
 use super::State;
 use super::node::{Node, NodeId};
 use super::path::QUOTA_ROOT;
+use super::value::Value;
 use crate::proto::ErrorCode;
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -194,7 +194,7 @@ impl State {
 
     fn write_stats(&mut self, id: NodeId, numbers: &Numbers) {
         let path = self.tree.path(id);
-        self.replace_data(id, &path, Some(Bytes::from(numbers.to_string())), |_| ());
+        self.replace_data(id, &path, Some(Value::from(numbers.to_string().as_bytes())), |_| ());
     }
 
     fn quota_node(&self, prefix: &[u8], name: &[u8]) -> Option<(NodeId, &Node)> {

@@ -6,7 +6,7 @@ use super::tests::{ALICE, Bench, RULES, origin};
 use super::*;
 use crate::proto::request::{PathVersion, ReconfigRequest, SetAclRequest, Write};
 use crate::proto::{OpCode, Xid};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 const PATH: &str = "/zookeeper/config";
 const TWO: &str = "server.1=a:2888:3888:participant;0.0.0.0:2181\nserver.2=b:2888:3888:participant;0.0.0.0:2181";
@@ -326,7 +326,7 @@ fn a_membership_that_cannot_be_read_is_no_state_to_start_from() {
             version,
             ..StoredStat::default()
         },
-        data: Some(Bytes::from_static(data.as_bytes())),
+        data: Some(Value::from(data.as_bytes())),
     };
     loader.node(b"", b"", node("", 0)).unwrap();
     loader.node(b"/", b"zookeeper", node("", 0)).unwrap();

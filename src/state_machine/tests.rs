@@ -8,7 +8,7 @@ use crate::proto::request::{
     CreateRequest, PathOnly, PathVersion, PathWatch, Prefix, Query, SetAclRequest, SetDataRequest, Write,
 };
 use crate::proto::{Decoder, OpCode, Xid};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 pub(super) const RULES: Rules = Rules(Rules::EXTENDED_TYPES.0 | Rules::DIGEST_SCHEME.0);
 pub(super) const ALICE: SessionId = SessionId(0x0100_0000_0000_000a);
@@ -697,7 +697,7 @@ fn a_checkpoint_holds_each_change_once() {
     };
     assert_eq!(
         (name.as_str(), data),
-        ("a", &DataRecord::Set(Some(Bytes::from_static(b"99"))))
+        ("a", &DataRecord::Set(Some(Value::from(&b"99"[..]))))
     );
     bench.create("/a/b").unwrap();
     let records = bench.state.take_dirty().records;

@@ -3,11 +3,10 @@
 use crate::proto::{Acl, SessionId, Zxid};
 use crate::replica::{FOUNDING, MembersAt, Registry};
 use crate::server::Failure;
-use crate::state_machine::{AclId, Checkpoint, DataRecord, NodeRecord, Record, Session, State, StoredStat};
+use crate::state_machine::{AclId, Checkpoint, DataRecord, NodeRecord, Record, Session, State, StoredStat, Value};
 use crate::storage::file::memory::{self, Faults, MemoryFiles};
 use crate::storage::log::LogPoint;
 use crate::storage::tree::Meta;
-use bytes::Bytes;
 use protobuf::Message as _;
 use raft::prelude::ConfState;
 use std::collections::BTreeMap;
@@ -15,7 +14,7 @@ use std::collections::BTreeMap;
 /// A tree in memory, in the records of checkpoints.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoredTree {
-    nodes: BTreeMap<(String, String), (StoredStat, Option<Bytes>)>,
+    nodes: BTreeMap<(String, String), (StoredStat, Option<Value>)>,
     sessions: BTreeMap<SessionId, Session>,
     acls: BTreeMap<u32, Vec<Acl>>,
     /// What it leads to; `None` if nothing was ever stored.

@@ -8,7 +8,7 @@ use crate::proto::request::{CreateMode, CreateRequest};
 use crate::proto::{ErrorCode, OpCode, Permissions, Stat, Text};
 use crate::state_machine::command::Rules;
 use crate::state_machine::node::{self, Kind, Node, StoredStat};
-use crate::state_machine::{Change, State, acl, path};
+use crate::state_machine::{Change, State, Value, acl, path};
 use bytes::Bytes;
 
 pub(super) fn apply(
@@ -54,7 +54,7 @@ pub(super) fn apply(
         acl: state.acquire_acl(&acl),
         ..StoredStat::default()
     };
-    let data = request.data.as_deref().map(Bytes::copy_from_slice);
+    let data = request.data.as_deref().map(Value::from);
     let is_ephemeral = mode.is_ephemeral() && op != OpCode::CreateContainer;
     let id = state.add(parent, path.bytes(), Node::new(name, stat, data, is_ephemeral));
     state.edit_stat(parent, |stat| {

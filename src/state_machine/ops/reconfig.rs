@@ -20,7 +20,7 @@ use crate::membership::{Allowed, ChangeError, Members};
 use crate::proto::request::ReconfigRequest;
 use crate::proto::{ErrorCode, Permissions, Stat, Zxid};
 use crate::state_machine::command::{Command, LeaderKnowledge, MembershipBody, Rules, Stamp};
-use crate::state_machine::{Change, State, path, quota};
+use crate::state_machine::{Change, State, Value, path, quota};
 use bytes::Bytes;
 
 /// The version of the znode, which every reconfig writes anew: so that data that a setData wrote is never taken for a
@@ -67,8 +67,8 @@ pub(super) fn apply(
 
     next.version = current.next_version(context.zxid.0.cast_unsigned());
     let stat = write(state, context.zxid, context.stamp, next, changes)?;
-    let text = state.tree.node(existing(state, path::CONFIG)?).data.clone();
-    Ok((text.unwrap_or_default(), stat))
+    let text = state.tree.node(existing(state, path::CONFIG)?).data.as_deref();
+    Ok((Bytes::copy_from_slice(text.unwrap_or_default()), stat))
 }
 
 fn wanted(current: &Members, request: &ReconfigRequest, rules: Rules) -> Result<Members, ChangeError> {
@@ -111,7 +111,7 @@ fn write(
 ) -> Result<Stat, ErrorCode> {
     let id = existing(state, path::CONFIG)?;
     let node = state.tree.node(id);
-    let text = Bytes::from(members.to_string());
+    let text = Value::from(members.to_string().as_bytes());
     let more_bytes = text.len() as i64 - quota::data_bytes(node);
     changes.push(Change::DataChanged {
         path: path::CONFIG_TEXT,

@@ -5,7 +5,7 @@ use crate::proto::request::SetDataRequest;
 use crate::proto::{ErrorCode, Permissions, Stat};
 use crate::state_machine::command::Rules;
 use crate::state_machine::path::{self, CONFIG};
-use crate::state_machine::{Change, State, quota};
+use crate::state_machine::{Change, State, Value, quota};
 use bytes::Bytes;
 
 pub(super) fn apply(
@@ -35,7 +35,7 @@ pub(super) fn apply(
         path: request.path.clone(),
         acl: acl.clone(),
     });
-    let data = request.data.as_deref().map(Bytes::copy_from_slice);
+    let data = request.data.as_deref().map(Value::from);
     state.replace_data(id, path, data, |stat| {
         stat.version = stat.version.wrapping_add(1);
         stat.mzxid = context.zxid;

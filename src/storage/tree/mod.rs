@@ -60,7 +60,8 @@ const OPEN_TABLES: usize = 128;
 pub struct TreeOptions {
     /// Bytes of blocks that are cached. Small: nothing reads but the writer, for the few records that it must look up.
     pub cache_bytes: u64,
-    /// Bytes that are collected in memory before they become a table. fjall may hold up to four times as many.
+    /// Bytes that are collected in memory before they become a table. fjall may hold up to four times as many, and while it
+    /// flushes them everybody waits: small ones cost a little more compaction, and neither memory nor long waits.
     pub memtable_bytes: u64,
     /// Bytes of journals before a flush is forced; at least 64 MiB. Replaying 64 MiB takes about a second.
     pub journal_bytes: u64,
@@ -75,7 +76,7 @@ impl TreeOptions {
     pub fn new(salt: u64) -> TreeOptions {
         TreeOptions {
             cache_bytes: 8 << 20,
-            memtable_bytes: 16 << 20,
+            memtable_bytes: 4 << 20,
             journal_bytes: 128 << 20,
             workers: 1,
             salt,
