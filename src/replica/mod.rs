@@ -472,6 +472,10 @@ impl Replica {
         if self.standing.leader.is_none() {
             return;
         }
+        if self.is_leader() && !self.raft.raft.commit_to_current_term() {
+            // raft would drop the question; asked again only after a while, it would hold up every start.
+            return;
+        }
         for question in self.barriers.ask_again(self.tick) {
             self.raft.read_index(question);
         }

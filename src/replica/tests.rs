@@ -132,6 +132,28 @@ fn a_barrier_waits_for_what_was_committed_before_it() {
 }
 
 #[test]
+fn a_barrier_that_a_new_leader_is_asked_for_waits_for_no_tick() {
+    let mut replica = single();
+    let mut passed = Vec::new();
+    let mut is_asked = false;
+    while let Some(work) = replica.poll(5).unwrap() {
+        if work.standing.is_some_and(|standing| standing.leader.is_some()) {
+            // Before it has committed anything.
+            replica.barrier(42);
+            is_asked = true;
+        }
+        passed.extend(work.barriers);
+        for entry in &work.apply {
+            replica.applied(entry.index, entry.term, own(entry));
+        }
+        if let Some(append) = work.append {
+            replica.persisted(append.number);
+        }
+    }
+    assert!(is_asked && passed.len() == 1, "{passed:?}");
+}
+
+#[test]
 fn a_silent_session_is_closed_by_the_leader() {
     let mut replica = single();
     run(&mut replica);
