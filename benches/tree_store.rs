@@ -74,6 +74,11 @@ impl LoadVisitor for Reader {
         Ok(())
     }
 
+    fn ephemeral(&mut self, _: i64, path: &[u8]) -> Result<(), Infallible> {
+        self.bytes += path.len();
+        Ok(())
+    }
+
     fn node(&mut self, parent: &[u8], name: &[u8], _: NodeStat, data: Option<Bytes>) -> Result<(), Infallible> {
         self.bytes += parent.len() + name.len() + data.map_or(0, |data| data.len());
         Ok(())

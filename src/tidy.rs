@@ -86,6 +86,7 @@ const PURE: &[&str] = &[
     "server/pipeline.rs",
     "server/outbound.rs",
     "server/admission.rs",
+    "server/parking.rs",
     "server/local.rs",
     "server/handshake.rs",
     "server/authentication.rs",

@@ -165,8 +165,12 @@ impl Status {
 
     /// The gauges, and the counters that the server keeps itself.
     pub(super) fn computed(&self, shared: &Shared, process: &Process) -> Computed {
-        let (numbers, counts) = (self.numbers(shared), shared.state.read().counts());
-        let mut gauges = client_gauges(&numbers, &counts, shared, process);
+        let numbers = self.numbers(shared);
+        let (counts, in_memory) = {
+            let state = shared.state.read();
+            (state.counts(), state.nodes_in_memory())
+        };
+        let mut gauges = client_gauges(&numbers, &counts, in_memory, shared, process);
         if let Some(ensemble) = self.ensemble(shared) {
             gauges.extend(ensemble.gauges(&numbers.proposals, shared.role_age_ms()));
         }
@@ -196,6 +200,7 @@ fn whole(value: u64) -> Number {
 fn client_gauges(
     numbers: &ServerNumbers,
     counts: &Counts,
+    nodes_in_memory: u64,
     shared: &Shared,
     process: &Process,
 ) -> Vec<(&'static str, Number)> {
@@ -237,7 +242,9 @@ fn client_gauges(
         ("auth_failed_count", whole(statistics.auth_failed.load(Relaxed))),
         ("non_mtls_remote_conn_count", Number::Whole(0)),
         ("non_mtls_local_conn_count", Number::Whole(0)),
-        // Names of our own: free space where it is least, and whether growth is refused because of it.
+        // A name of our own: how far a start has come with reading the tree. The root counts twice, as in znode_count.
+        ("znodes_in_memory", whole(nodes_in_memory + 1)),
+        // And others: free space where it is least, and whether growth is refused because of it.
         ("disk_free_bytes", Number::Whole(statistics.room.free_bytes())),
         ("disk_short_bytes", Number::Whole(statistics.room.short_bytes())),
         ("disk_is_short", Number::Whole(statistics.room.is_short().into())),

@@ -14,6 +14,7 @@
 //!
 //! One hold is bounded ([`COMMANDS_PER_HOLD`]); then readers get their turn. Sockets are woken after it.
 
+use super::Failure;
 use super::connection::Connection;
 use super::pending::Closing;
 use super::pipeline::Surroundings;
@@ -21,7 +22,7 @@ use super::recorded::OfApplier;
 use super::shared::{AppliedTo, SERVING, SessionNews, Shared};
 use crate::proto::{EventKind, Malformed, OpCode, SessionId, WatchEvent, Zxid};
 use crate::replica::{MembersAt, PassedBarriers, SnapshotPoint};
-use crate::state_machine::{AclRef, Applied, Batch, Change, Command, ConnectionId, Stamp, State};
+use crate::state_machine::{AclRef, Applied, Batch, Change, Command, ConnectionId, Missing, Stamp, State};
 use crate::watch::WatcherId;
 use bytes::Bytes;
 use raft::prelude::{Entry, EntryType};
@@ -121,7 +122,7 @@ impl Applier {
     }
 
     /// Applies entries; `members` are those as of the entries that change them.
-    pub(super) fn apply(&mut self, entries: &[Entry], members: Vec<MembersAt>) -> Result<(), Unappliable> {
+    pub(super) fn apply(&mut self, entries: &[Entry], members: Vec<MembersAt>) -> Result<(), Failure> {
         let mut members = members.into_iter().peekable();
         for entry in entries {
             assert_eq!(entry.index, self.index + 1, "entries are applied in order, each once");
@@ -136,7 +137,7 @@ impl Applier {
                     index: entry.index,
                     reason,
                 })?;
-                self.publish_batch(&batch);
+                self.publish_batch(&batch)?;
             }
             self.index = entry.index;
             self.term = entry.term;
@@ -156,6 +157,7 @@ impl Applier {
         });
         self.sessions.extend(opened);
         self.shared.set_applied_zxid(state.zxid());
+        self.shared.loading.give_up();
         *self.shared.state.write() = state;
         self.index = point.members.index;
         self.term = point.term;
@@ -168,7 +170,7 @@ impl Applier {
         self.pass_barriers();
     }
 
-    fn publish_batch(&mut self, batch: &Batch) {
+    fn publish_batch(&mut self, batch: &Batch) -> Result<(), Failure> {
         let clock = self.shared.clock.clone();
         let started_us = clock.now_us();
         for commands in batch.commands.chunks(COMMANDS_PER_HOLD) {
@@ -176,11 +178,34 @@ impl Applier {
             if planted!(OwnClock) {
                 stamp.time_ms = clock.wall_ms();
             }
+            self.bring_missing(commands)?;
             self.publish(&stamp, commands);
         }
         let since_stamp_ms = clock.wall_ms().saturating_sub(batch.stamp.time_ms);
         let took_us = clock.now_us().saturating_sub(started_us);
         self.recorded.applied(batch.commands.len(), since_stamp_ms, took_us);
+        Ok(())
+    }
+
+    /// While the tree is still being read: brings what the commands look at, and the reads that are answered before them.
+    /// Nothing of that goes again before they are applied, since only this changes the state.
+    fn bring_missing(&self, commands: &[Command]) -> Result<(), Failure> {
+        while self.shared.loading.is_under_way() {
+            let mut missing = Missing::default();
+            let state = self.shared.state.read();
+            for command in commands {
+                state.missing_for_command(command, &mut missing);
+                if let Some(connection) = self.origin_of(command) {
+                    connection.with_pipeline(|pipeline| pipeline.note_missing(&state, &mut missing));
+                }
+            }
+            drop(state);
+            if missing.is_empty() {
+                break;
+            }
+            self.shared.loading.bring(&self.shared.state, &missing)?;
+        }
+        Ok(())
     }
 
     fn publish(&mut self, stamp: &Stamp, commands: &[Command]) {

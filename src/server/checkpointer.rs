@@ -201,4 +201,9 @@ impl Part for Checkpointer {
     fn rest(&self) -> Duration {
         Duration::from_millis(self.schedule.interval_ms)
     }
+
+    fn is_lendable(&self) -> bool {
+        // What commands touch may have to be read from the disk first.
+        !self.shared.loading.is_under_way()
+    }
 }

@@ -154,6 +154,12 @@ impl Connection {
         }
     }
 
+    /// What the request at the front waits for may be in memory.
+    pub(super) fn unpark(&self) {
+        self.with_pipeline(Pipeline::unpark);
+        self.wake_up();
+    }
+
     pub(super) fn settings(&self) -> &Settings {
         &self.shared.settings
     }
@@ -403,7 +409,17 @@ impl Connection {
         let surroundings = &self.shared.surroundings();
         let queued_bytes = pipeline.outbound.len();
         pipeline.answer(&state, surroundings, ANSWERS_PER_HOLD, ANSWER_BYTES_PER_HOLD);
-        Some(pipeline.outbound.len().saturating_sub(queued_bytes))
+        let answered_bytes = pipeline.outbound.len().saturating_sub(queued_bytes);
+        let wish = pipeline.take_wish();
+        drop(pipeline);
+        drop(state);
+        if let Some(missing) = wish
+            && !self.shared.loading.wish(missing, self.id)
+        {
+            // All has come meanwhile.
+            self.with_pipeline(Pipeline::unpark);
+        }
+        Some(answered_bytes)
     }
 }
 

@@ -44,6 +44,11 @@ pub(super) trait Part: Send {
 
     /// How long its own thread may sleep if nothing comes.
     fn rest(&self) -> Duration;
+
+    /// Whether other threads may run it: not while a turn may wait for the disk.
+    fn is_lendable(&self) -> bool {
+        true
+    }
 }
 
 /// What a turn came to.
@@ -108,8 +113,10 @@ impl<P: Part> Post<P> {
     fn lend_a_hand(&self) {
         for _ in 0..ROUNDS {
             let Some(mut seat) = self.seat.try_lock() else { return };
-            if seat.part.is_none() {
-                return;
+            match &seat.part {
+                None => return,
+                Some(part) if !part.is_lendable() => return self.inbox.call(),
+                Some(_) => {}
             }
             let turned = seat.turn(&self.inbox, true);
             drop(seat);

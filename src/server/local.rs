@@ -6,7 +6,7 @@ use crate::proto::request::{AddWatchRequest, PathKind, Query, SetWatches2Request
 use crate::proto::{
     Decoder, ErrorCode, EventKind, Identity, Malformed, OpCode, Permissions, SessionId, Text, WatchEvent, Zxid,
 };
-use crate::state_machine::State;
+use crate::state_machine::{Missing, State};
 use crate::watch::{WatchKind, WatchSelector, WatcherId};
 use bytes::{Bytes, BytesMut};
 
@@ -48,6 +48,19 @@ impl Local {
             OpCode::SetWatches2 => SetWatches2Request::decode(decoder).map(|body| Local::SetWatches(Box::new(body))),
             op => return Some(Query::decode(op, decoder)?.map(Local::Query)),
         })
+    }
+
+    /// Notes what it looks at that is not in memory.
+    pub(super) fn note_missing(&self, state: &State, missing: &mut Missing) {
+        match self {
+            Local::Query(query) => state.missing_for_query(query, missing),
+            Local::SetWatches(body) => {
+                for path in body.data.iter().chain(&body.exist).chain(&body.child) {
+                    state.missing_for_znode(path.bytes(), missing);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Writes the body of the reply; for setWatches the events that the client missed go to `events`, to be sent before.

@@ -9,6 +9,7 @@
 //!   applier           checkpoints, and what others     the publish step; takes what a checkpoint must write
 //!                     leave to it
 //!   store             checkpoints                      fjall; makes points durable
+//!   loader            what reads wish for              reads the rest of the tree after a start; then it ends
 //!   space             time                             looks at the room on the disks
 //! ```
 //!
@@ -18,7 +19,7 @@
 //! - A reply to a write is queued only by the applier, which gets an entry only when it is on disk and committed.
 //! - Any thread that fails stops the whole server with its reason: nothing is retried that may have lost a promise.
 //!
-//! Pure parts: [`pipeline`], `local`, `handshake`, `read_only`, `authentication`, `sasl`, `digest_md5`, `stall`; `applier` but
+//! Pure parts: [`pipeline`], `parking`, `local`, `handshake`, `read_only`, `authentication`, `sasl`, `digest_md5`, `stall`; `applier` but
 //! for waking tasks.
 
 mod admission;
@@ -41,11 +42,13 @@ mod handshake;
 mod inbox;
 mod installing;
 mod lines;
+mod loading;
 mod local;
 mod log_writer;
 mod logging;
 mod numbers;
 mod outbound;
+mod parking;
 mod pending;
 mod pipeline;
 mod read_only;
@@ -303,7 +306,7 @@ impl Server {
         let (failed, failures) = mpsc::unbounded_channel();
         let log_inbox = Arc::new(Inbox::default());
         let applier_inbox = Arc::new(Inbox::default());
-        let store_inbox = Arc::new(Inbox::default());
+        let store_inbox = parts.store;
         let mut threads = Vec::new();
         let mut spawn = |name: &'static str, work: Box<dyn FnOnce() -> Result<(), Failure> + Send>| {
             let failed = failed.clone();
@@ -366,6 +369,8 @@ impl Server {
             "store",
             Box::new(move || store::run(&of_shared, &store_inbox, tree, &generations, checkpoints)),
         )?;
+        let of_shared = shared.clone();
+        spawn("loader", Box::new(move || loading::run(&of_shared)))?;
         Ok(Server {
             shared,
             log: log_inbox,
@@ -380,7 +385,9 @@ impl Server {
     /// Has the next start of this server begin a new life in its ensemble, with what it has now set aside, if that is what
     /// `failure` calls for. Says whether it is.
     pub fn begin_anew(&self, failure: &Failure, incarnation: u64) -> Result<bool, Failure> {
-        let calls_for_it = matches!(failure, Failure::Replica(ReplicaError::Forgotten { .. }));
+        // Damage that a start finds is set aside at once; what is read later is found later.
+        let is_damage = failure.is_damage() && self.identity().cluster_id != 0;
+        let calls_for_it = is_damage || matches!(failure, Failure::Replica(ReplicaError::Forgotten { .. }));
         if !calls_for_it || self.links.is_none() {
             return Ok(false);
         }
@@ -457,6 +464,7 @@ impl Server {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("requests were still in work: their clients will not know what became of them");
         }
+        self.shared.loading.stop();
         self.shared.driver.push(DriverInput::Stop);
         let threads = std::mem::take(&mut self.threads);
         let (drivers, others): (Vec<_>, Vec<_>) = threads.into_iter().partition(|(name, _)| *name != "log");

@@ -23,6 +23,7 @@ use super::local::{Asker, Local};
 use super::numbers::ConnectionNumbers;
 use super::outbound::Sending;
 use super::outbound::hard_limit;
+use super::parking::Parked;
 use super::pending::{Barrier, Closing, Intake, Kind, Pending};
 use super::read_only::{ReadOnlySessions, needs_leader};
 use super::sasl::{Exchange, NONCE_BYTES};
@@ -82,6 +83,7 @@ pub(super) struct Pipeline {
     /// Whether its session is one of read-only mode.
     pub(super) is_read_only: bool,
     pub(super) pending: VecDeque<Pending>,
+    pub(super) parked: Parked,
     pending_bytes: usize,
     /// Whether the last of them ends the connection: nothing behind it is taken.
     ends: bool,
@@ -114,6 +116,7 @@ impl Pipeline {
             sasl: Exchange::NotBegun(nonce),
             is_read_only: false,
             pending: VecDeque::new(),
+            parked: Parked::No,
             pending_bytes: 0,
             ends: false,
             syncs_waiting: 0,
@@ -140,6 +143,7 @@ impl Pipeline {
     /// Whether the request at the front can be answered from the state.
     pub(super) fn has_answerable(&self) -> bool {
         match self.pending.front().map(|pending| &pending.kind) {
+            _ if self.parked != Parked::No => false,
             Some(Kind::Local { .. } | Kind::Last { .. }) => true,
             Some(Kind::Sync { barrier, .. }) => *barrier == Barrier::Passed,
             Some(Kind::Write(_)) | None => false,
@@ -351,7 +355,7 @@ impl Pipeline {
         let enough_bytes = self.outbound.len().saturating_add(bytes);
         for _ in 0..requests {
             let is_enough = self.outbound.len() > enough_bytes;
-            if is_enough || !self.has_answerable() || matches!(self.phase, Phase::Closing(_)) {
+            if is_enough || !self.has_answerable() || matches!(self.phase, Phase::Closing(_)) || self.park(state) {
                 return;
             }
             let Some(pending) = self.take_front(surroundings.statistics) else {
@@ -417,6 +421,7 @@ impl Pipeline {
     /// Called before the connection's next write is applied: the reads before it must not see it. A connection whose queue
     /// they would make grow far beyond its limit is given up instead.
     pub(super) fn before_apply(&mut self, state: &State, surroundings: &Surroundings<'_>) {
+        self.unpark();
         if self.has_answerable() {
             let room = hard_limit(surroundings.settings).saturating_sub(self.outbound.len());
             self.answer(state, surroundings, PENDING_REQUESTS, room);

@@ -1,10 +1,14 @@
-//! From what is on disk to parts that can run: directories, tree, log, and one truth from both.
+//! From what is on disk to parts that can run: directories, tree (of which much may be read later: `loading`), log, and one
+//! truth from both.
 
 use super::applier::Applier;
 use super::chance::Chance;
 use super::clock::Clock;
+use super::inbox::Inbox;
+use super::loading::{Groups, KeyspaceGroups, Loading, SLICE_NODES};
 use super::shared::{AppliedTo, BOOT_SHIFT, DriverInput, SessionNews, Shared};
 use super::space::{self, Watcher};
+use super::store::StoreInput;
 use super::{Failure, MakeWords, Settings, logging, recorded, store};
 use crate::replica::{self, MembersAt, Registry, Replica, ReplicaOptions};
 use crate::state_machine::{Rules, ServerId, State};
@@ -13,7 +17,7 @@ use crate::storage::file::{DiskFiles, Files};
 use crate::storage::generations::Generations;
 use crate::storage::log::{LogError, LogOptions, LogPoint, SegmentLog};
 use crate::storage::reconcile::{Reconciled, reconcile};
-use crate::storage::tree::{TreeOptions, TreeStore};
+use crate::storage::tree::{StoredGroups, TreeOptions, TreeStore};
 use crate::watch::Watches;
 use raft::prelude::ConfState;
 use std::sync::Arc;
@@ -56,6 +60,8 @@ pub(super) struct Parts {
     pub(super) replica: Replica,
     pub(super) applier: Applier,
     pub(super) tree: TreeStore,
+    /// What the tree's thread is told.
+    pub(super) store: Arc<Inbox<StoreInput>>,
     /// Watches over the room on the disks, if they let themselves be looked at.
     pub(super) space: Option<Watcher>,
 }
@@ -67,6 +73,8 @@ pub(super) struct Loaded {
     pub(super) members: MembersAt,
     /// Whether nothing was ever stored.
     pub(super) is_new: bool,
+    /// What of it is still on the disk alone.
+    pub(super) rest: Option<StoredGroups>,
 }
 
 /// How the stores are kept.
@@ -182,11 +190,15 @@ pub(super) fn recover(
     reconciled.settle(&mut log, &members.conf_state)?;
     let replaying = log.last_index().saturating_sub(loaded.applied.index);
     recorded::loaded(tree_took, log_took, replaying);
+    if loaded.rest.is_none() {
+        recorded::whole(tree_took);
+    }
     tracing::info!(
         zxid = %loaded.state.zxid(),
         znodes = loaded.state.counts().znodes,
+        in_memory = loaded.state.nodes_in_memory(),
         replaying,
-        "the stored tree is loaded"
+        "the stored tree is open; what of it is not in memory is read while this server serves"
     );
 
     let sessions = loaded.state.sessions();
@@ -198,11 +210,16 @@ pub(super) fn recover(
         .collect();
     let clock = Clock::start();
     let boot = directory.boot((clock.wall_ms() / 1000).cast_unsigned())?;
+    let store = Arc::new(Inbox::default());
+    let groups = loaded.rest.map(|groups| {
+        let store = store.clone();
+        Box::new(KeyspaceGroups { groups, store }) as Box<dyn Groups>
+    });
     let shared = Arc::new_cyclic(|weak| {
         let chance = Chance::of_machine();
         Shared::new(
             settings,
-            loaded.state,
+            (loaded.state, Loading::new(groups, SLICE_NODES)),
             watches,
             words(weak.clone()),
             (clock, chance, boot),
@@ -259,6 +276,7 @@ pub(super) fn recover(
             replica,
             applier,
             tree,
+            store,
             space,
         },
     ))

@@ -8,6 +8,7 @@ use super::crew::Crew;
 use super::ensemble_view::{EnsembleBoard, EnsembleRole, EnsembleView};
 use super::handshake::NewSession;
 use super::inbox::Inbox;
+use super::loading::Loading;
 use super::pending::Closing;
 use super::pipeline::Surroundings;
 use super::read_only::ReadOnlySessions;
@@ -168,6 +169,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The state, changed by the applier alone.
     pub state: RwLock<State>,
+    /// What of the state is not in memory yet.
+    pub(super) loading: Loading,
     /// The watch tables.
     pub watches: Watches,
     pub(super) driver: Arc<Inbox<DriverInput>>,
@@ -205,7 +208,7 @@ impl Shared {
     /// `boot` is greater than at every earlier start, and less than 2^32.
     pub(super) fn new(
         settings: Settings,
-        state: State,
+        (state, loading): (State, Loading),
         watches: Watches,
         words: Box<dyn Words>,
         (clock, chance, boot): (Clock, Chance, u64),
@@ -215,6 +218,7 @@ impl Shared {
         Shared {
             applied_zxid: AtomicI64::new(state.zxid().0),
             state: RwLock::new(state),
+            loading,
             watches,
             statistics: Statistics::default(),
             clock,

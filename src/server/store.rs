@@ -1,4 +1,4 @@
-//! The store's thread: checkpoints go into the tree on disk; and its reading back at a start.
+//! The store's thread: checkpoints go into the tree on disk; and its reading back at a start, whole or the first of it.
 //!
 //! Here the state's records and those of the keyspace meet: what is typed in `state_machine` (identities, rights, owners)
 //! is opaque bytes in `storage`.
@@ -13,12 +13,13 @@ use crate::proto::{Acl, Decoder, Malformed, SessionId, Zxid};
 use crate::replica::{MembersAt, Registry};
 use crate::state_machine::{
     AclId, Checkpoint, ConnectionId, DataRecord, LoadError, Loader, NodeRecord, Origin, Record, ServerId, Session,
-    State, StoredStat, Value,
+    State, StoredStat, Totals, Value,
 };
 use crate::storage::generations::Generations;
 use crate::storage::log::LogPoint;
 use crate::storage::tree::{
-    CheckpointBatch, DataChange, LoadVisitor, Meta, NodeStat, SessionRecord, TreeError, TreeStore, TreeView,
+    CheckpointBatch, DataChange, LoadVisitor, Meta, NodeStat, SessionRecord, StoredGroups, TreeError, TreeStore,
+    TreeView,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
@@ -42,6 +43,8 @@ pub(super) enum StoreInput {
         applied: LogPoint,
         members: Arc<MembersAt>,
     },
+    /// All that a start had left in the tree was read.
+    GroupsRead(Box<StoredGroups>),
     /// Somebody wants to read the tree as of the last checkpoint. `None`: there was none yet.
     View(Box<dyn FnOnce(Option<TreeView>) + Send>),
     /// Go on with this tree, which came as a snapshot and is complete and durable. Checkpoints that were handed in
@@ -106,16 +109,43 @@ pub(super) fn load(tree: &mut TreeStore) -> Result<Loaded, Failure> {
             applied: LogPoint::default(),
             members: MembersAt::default(),
             is_new: true,
+            rest: None,
         });
     };
-    let state = load_state(tree, &meta, &AtomicBool::new(false))?;
+    let given_up = AtomicBool::new(false);
+    let (state, rest) = match load_first(tree, &meta, &given_up)? {
+        Some((state, rest)) => (state, Some(rest)),
+        None => (load_state(tree, &meta, &given_up)?, None),
+    };
     let members = decode_members(&meta)?;
     Ok(Loaded {
         state,
         applied: meta.applied,
         members,
         is_new: false,
+        rest,
     })
+}
+
+/// Reads what it takes to serve, if the tree is such that the rest can follow.
+fn load_first(
+    tree: &mut TreeStore,
+    meta: &Meta,
+    given_up: &AtomicBool,
+) -> Result<Option<(State, StoredGroups)>, Unloadable> {
+    let mut visitor = Visitor {
+        loader: State::loader(),
+        given_up,
+    };
+    let Some((totals, rest)) = tree.load_first(&mut visitor).map_err(Unloadable::Tree)? else {
+        return Ok(None);
+    };
+    let totals = Totals {
+        nodes: totals.nodes,
+        data_bytes: totals.data_bytes,
+    };
+    let finished = visitor.loader.finish_part(Zxid(meta.zxid), meta.digest, totals);
+    Ok(Some((finished.map_err(Unloadable::Load)?, rest)))
 }
 
 /// Writes checkpoints until it is told to stop, and makes a point durable every now and then.
@@ -150,6 +180,7 @@ pub(super) fn run(
                     recorded::checkpoint(&times, started.elapsed());
                     shared.statistics.checkpointed(zxid.0, shared.clock.wall_ms());
                 }
+                StoreInput::GroupsRead(groups) => tree.groups_read(*groups),
                 StoreInput::View(answer) => answer(tree.view()?),
                 StoreInput::Switch { tree: new, done } => {
                     generations.switch(new.directory())?;
@@ -216,6 +247,7 @@ pub(super) fn commit(
     for record in &checkpoint.records {
         put(&mut batch, record)?;
     }
+    batch.totals(checkpoint.totals.nodes, checkpoint.totals.data_bytes);
     batch.commit(Meta {
         applied,
         zxid: checkpoint.zxid.0,
@@ -259,6 +291,8 @@ fn put(batch: &mut CheckpointBatch<'_>, record: &Record) -> Result<(), Failure> 
             owner: encode_origin(session.owner),
         }),
         Record::SessionRemoved(session) => batch.remove_session(session.0),
+        Record::Ephemeral(session, path) => batch.put_ephemeral(session.0, path.bytes()),
+        Record::EphemeralRemoved(session, path) => batch.remove_ephemeral(session.0, path.bytes()),
         Record::Acl(id, acl) => {
             let mut entries = BytesMut::new();
             Acl::encode_list(Some(acl.entries()), &mut entries);
@@ -293,6 +327,11 @@ impl LoadVisitor for Visitor<'_> {
         })?)
     }
 
+    fn ephemeral(&mut self, session: i64, path: &[u8]) -> Result<(), Refused> {
+        self.loader.ephemeral(SessionId(session), path);
+        Ok(())
+    }
+
     fn node(&mut self, parent: &[u8], name: &[u8], stat: NodeStat, data: Option<Bytes>) -> Result<(), Refused> {
         if self.given_up.load(Ordering::Relaxed) {
             return Err(Refused::GivenUp);
@@ -323,7 +362,7 @@ fn to_stored(stat: &StoredStat) -> NodeStat {
     }
 }
 
-fn from_stored(stat: &NodeStat) -> StoredStat {
+pub(super) fn from_stored(stat: &NodeStat) -> StoredStat {
     StoredStat {
         czxid: Zxid(stat.czxid),
         mzxid: Zxid(stat.mzxid),

@@ -366,6 +366,23 @@ impl AclTable {
         dropped
     }
 
+    /// After all was restored, and before every znode that has one of the lists is in memory: each list is kept until it
+    /// is released once more. Gives the lists.
+    pub(super) fn hold_restored(&mut self) -> Vec<AclId> {
+        let mut held = Vec::new();
+        for place in 1..self.slots.len() {
+            let id = AclId(u32::try_from(place).expect("ids have 32 bits"));
+            match &mut self.slots[place] {
+                Some(slot) => {
+                    slot.references += 1;
+                    held.push(id);
+                }
+                None => self.free.push(id),
+            }
+        }
+        held
+    }
+
     fn occupy(&mut self, id: AclId, list: AclRef, references: u32) {
         let entries = list
             .0

@@ -28,8 +28,19 @@ pub struct Checkpoint {
     pub zxid: Zxid,
     /// The digest of the tree.
     pub digest: u64,
+    /// How much there is in the tree.
+    pub totals: Totals,
     /// What to write and what to remove. No two concern the same key, so their order means nothing.
     pub records: Vec<Record>,
+}
+
+/// How much there is in a tree: what a start must know before it has read everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Znodes, the root included.
+    pub nodes: u64,
+    /// Bytes of all paths and data.
+    pub data_bytes: u64,
 }
 
 /// A change of the stored state.
@@ -57,6 +68,11 @@ pub enum Record {
     Session(Session),
     /// A session is gone.
     SessionRemoved(SessionId),
+    /// A session holds this ephemeral, whose own record says the same: so a start knows what a session holds before it has
+    /// read the tree.
+    Ephemeral(SessionId, Text),
+    /// It does not any more.
+    EphemeralRemoved(SessionId, Text),
     /// A list of rights is new (or its id stands for another list now).
     Acl(AclId, AclRef),
     /// No znode has this list any more.
@@ -86,6 +102,8 @@ pub(super) struct Dirty {
     nodes: Vec<NodeId>,
     /// Paths that are stored and have no znode any more.
     removed: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
+    /// Ephemerals that a session has gained or lost, and whether the last checkpoint had them.
+    ephemerals: HashMap<(SessionId, Box<[u8]>), bool, foldhash::fast::RandomState>,
     sessions: BTreeSet<SessionId>,
     /// Sessions that are stored.
     stored_sessions: BTreeSet<SessionId>,
@@ -157,6 +175,16 @@ impl Dirty {
         self.acls.insert(id);
     }
 
+    /// A session holds an ephemeral that it did not hold.
+    pub(super) fn ephemeral_gained(&mut self, session: SessionId, path: &[u8]) {
+        self.ephemerals.entry((session, path.into())).or_insert(false);
+    }
+
+    /// A session does not hold an ephemeral any more that it held; or none holds it, and a loader found that one does.
+    pub(super) fn ephemeral_lost(&mut self, session: SessionId, path: &[u8]) {
+        self.ephemerals.entry((session, path.into())).or_insert(true);
+    }
+
     pub(super) fn session_changed(&mut self, id: SessionId) {
         self.sessions.insert(id);
     }
@@ -174,11 +202,12 @@ impl Dirty {
     /// The znodes that were marked are stored already.
     pub(super) fn forget_nodes(&mut self) {
         self.nodes.clear();
+        self.ephemerals.clear();
         self.data_bytes = 0;
     }
 
     fn len(&self) -> usize {
-        self.nodes.len() + self.removed.len() + self.sessions.len() + self.acls.len()
+        self.nodes.len() + self.removed.len() + self.ephemerals.len() + self.sessions.len() + self.acls.len()
     }
 }
 
@@ -197,12 +226,14 @@ impl State {
     pub fn take_dirty(&mut self) -> Checkpoint {
         let mut records = Vec::with_capacity(self.dirty.len());
         self.take_dirty_nodes(&mut records);
+        self.take_dirty_ephemerals(&mut records);
         self.take_dirty_sessions(&mut records);
         self.take_dirty_acls(&mut records);
         self.dirty.data_bytes = 0;
         Checkpoint {
             zxid: self.zxid,
             digest: self.digest,
+            totals: self.totals(),
             records,
         }
     }
@@ -242,6 +273,20 @@ impl State {
                 },
             });
             self.tree.node_mut(id).marks = Marks::STORED;
+        }
+    }
+
+    fn take_dirty_ephemerals(&mut self, records: &mut Vec<Record>) {
+        let mut changed: Vec<_> = self.dirty.ephemerals.drain().collect();
+        changed.sort_unstable();
+        for ((session, path), was_stored) in changed {
+            let node = self.tree.find(&path).map(|id| self.tree.node(id));
+            let is_held = node.is_some_and(|node| node.is_ephemeral && node.stat.owner == session.0);
+            match (was_stored, is_held) {
+                (false, true) => records.push(Record::Ephemeral(session, text(&path))),
+                (true, false) => records.push(Record::EphemeralRemoved(session, text(&path))),
+                _ => {}
+            }
         }
     }
 

@@ -35,6 +35,10 @@ impl State {
     /// acquired for it.
     pub(super) fn add(&mut self, parent: NodeId, path: &[u8], mut node: Node) -> NodeId {
         let above = self.tree.node(parent);
+        assert!(
+            !above.children_absent,
+            "the children of a znode are brought before it gets another: {path:?}"
+        );
         node.is_hidden = above.is_hidden || (above.parent == NodeId::ROOT && *above.name == *b"zookeeper");
         node.body_checksum = digest::body(path, node.data.as_deref());
         let id = self.tree.insert(parent, node);
@@ -147,13 +151,22 @@ impl State {
         let node = self.tree.node(id);
         self.digest = self.digest.wrapping_add(digest::of(node));
         self.data_bytes += (path.len() + node.data_bytes()) as u64;
+        if node.is_ephemeral {
+            self.dirty.ephemeral_gained(SessionId(node.stat.owner), path);
+        }
+        self.list(id);
+        if let Some(limited) = quota::limited_path(path) {
+            self.quotas.insert(limited.into());
+        }
+    }
+
+    /// Lists a znode among those that end otherwise than by a delete, if it is one.
+    pub(super) fn list(&mut self, id: NodeId) {
+        let node = self.tree.node(id);
         match node.kind() {
             Kind::Persistent => {}
             Kind::Ephemeral => self.sessions.add_ephemeral(SessionId(node.stat.owner), id),
             Kind::Container | Kind::Ttl(_) => assert!(self.removable.insert(id), "{id:?} was no candidate before"),
-        }
-        if let Some(limited) = quota::limited_path(path) {
-            self.quotas.insert(limited.into());
         }
     }
 
@@ -164,7 +177,10 @@ impl State {
         self.data_bytes -= (path.len() + node.data_bytes()) as u64;
         match node.kind() {
             Kind::Persistent => {}
-            Kind::Ephemeral => self.sessions.remove_ephemeral(SessionId(node.stat.owner), id),
+            Kind::Ephemeral => {
+                self.dirty.ephemeral_lost(SessionId(node.stat.owner), path);
+                self.sessions.remove_ephemeral(SessionId(node.stat.owner), id);
+            }
             Kind::Container | Kind::Ttl(_) => assert!(self.removable.remove(&id), "{id:?} was a candidate"),
         }
         if let Some(limited) = quota::limited_path(path) {

@@ -1,15 +1,18 @@
-//! Rebuilding the state from the records of checkpoints: lists of rights and sessions first, then znodes, parents before
-//! their children and siblings together.
+//! Rebuilding the state from the records of checkpoints: lists of rights, sessions and what these hold first, then znodes,
+//! parents before their children and siblings together.
 //!
-//! Everything that is derived (ephemerals, candidates, quotas, counters, digest) is derived again.
+//! Everything that is derived (ephemerals, candidates, quotas, counters, digest) is derived again. If only the first
+//! records are read at first ([`Loader::finish_part`]), what is derived of the others is taken as it was stored.
 
 use super::State;
 use super::acl::AclId;
+use super::checkpoint::Totals;
 use super::node::{Kind, Marks, Node, NodeId, StoredStat};
 use super::session::Session;
 use super::value::Value;
 use crate::membership::BadMembers;
 use crate::proto::{Acl, SessionId, Zxid};
+use hashbrown::HashSet;
 
 /// A znode as it is stored, besides where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,14 @@ pub enum LoadError {
         /// Which session.
         session: SessionId,
     },
+    /// An ephemeral of a session is not there.
+    #[error("session {session} holds the ephemeral {path}, which is not stored")]
+    NoEphemeral {
+        /// Which znode.
+        path: String,
+        /// Which session.
+        session: SessionId,
+    },
     /// The configuration of the ensemble cannot be read: it was written by another version, or altered.
     #[error("the data of /zookeeper/config is no membership: {0}")]
     BadMembership(#[from] BadMembers),
@@ -65,12 +76,24 @@ pub enum LoadError {
         /// The one of the tree that the records make.
         found: u64,
     },
+    /// The tree has not as many znodes as were counted.
+    #[error(
+        "the tree has {expected} znodes, {missing} less than were counted when it was stored: records are missing or altered"
+    )]
+    Totals {
+        /// Those that there are.
+        expected: u64,
+        /// How many are not there; below zero if there are too many.
+        missing: i64,
+    },
 }
 
 /// Takes records and makes a state of them.
 pub struct Loader {
     state: State,
     has_root: bool,
+    /// Ephemerals that sessions hold, as stored besides the ephemerals' own records.
+    held: HashSet<(SessionId, Box<[u8]>), foldhash::fast::RandomState>,
     /// The path of the last parent, and where it is: siblings come together.
     last_parent: (Vec<u8>, NodeId),
     path: Vec<u8>,
@@ -81,6 +104,7 @@ impl Loader {
         Loader {
             state: State::bare(),
             has_root: false,
+            held: HashSet::default(),
             last_parent: (b"/".to_vec(), NodeId::ROOT),
             path: Vec::new(),
         }
@@ -110,6 +134,11 @@ impl Loader {
         self.state.sessions.insert(session);
         self.state.dirty.loaded_session(session.id);
         Ok(())
+    }
+
+    /// An ephemeral that a session holds. Before the znodes; a store of an earlier version has none of these.
+    pub fn ephemeral(&mut self, session: SessionId, path: &[u8]) {
+        self.held.insert((session, path.into()));
     }
 
     /// A znode. Its parent must have come before; the root has neither parent nor name.
@@ -163,12 +192,57 @@ impl Loader {
                 found: self.state.digest,
             });
         }
+        self.compare_ephemerals();
+        for (session, path) in std::mem::take(&mut self.held) {
+            // Left over by an earlier version, which does not know these records.
+            self.state.dirty.ephemeral_lost(session, &path);
+        }
         for dropped in self.state.acls.finish_restoring() {
             self.state.dirty.acl_changed(dropped);
         }
         self.state.zxid = zxid;
         self.state.find_membership()?;
         Ok(self.state)
+    }
+
+    /// The state at `zxid`, after the first records: those of the root, of its children, and of all that is below
+    /// /zookeeper. The others are brought afterwards.
+    ///
+    /// # Errors
+    /// `NoRoot`, `NoSession`, `BadMembership`.
+    pub fn finish_part(mut self, zxid: Zxid, digest: u64, totals: Totals) -> Result<State, LoadError> {
+        if !self.has_root {
+            return Err(LoadError::NoRoot);
+        }
+        self.compare_ephemerals();
+        for (session, path) in &self.held {
+            if self.state.sessions.get(*session).is_none() {
+                let path = String::from_utf8_lossy(path).into_owned();
+                return Err(LoadError::NoSession {
+                    path,
+                    session: *session,
+                });
+            }
+        }
+        let absent = self.held.drain().collect();
+        self.state.become_part(digest, totals, absent);
+        self.state.zxid = zxid;
+        self.state.find_membership()?;
+        Ok(self.state)
+    }
+
+    /// Takes the ephemerals that were loaded off those that sessions were said to hold; the next checkpoint writes down
+    /// what was not said.
+    fn compare_ephemerals(&mut self) {
+        let owners: Vec<SessionId> = self.state.ephemeral_owners().collect();
+        for session in owners {
+            for path in self.state.ephemeral_paths(session) {
+                let entry = (session, Box::from(path.bytes().as_ref()));
+                if !self.held.remove(&entry) {
+                    self.state.dirty.ephemeral_gained(session, &entry.1);
+                }
+            }
+        }
     }
 
     /// The digest of what was loaded so far, for tests that make up records.

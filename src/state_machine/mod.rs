@@ -27,16 +27,18 @@ mod ops;
 mod path;
 mod query;
 mod quota;
+mod residency;
 mod session;
 mod tree;
 mod value;
 
 pub use acl::{AclId, AclRef};
-pub use checkpoint::{Checkpoint, DataRecord, Record};
+pub use checkpoint::{Checkpoint, DataRecord, Record, Totals};
 pub use command::{Batch, Command, ConnectionId, LeaderKnowledge, MembershipBody, Origin, Rules, ServerId, Stamp};
 pub use loader::{LoadError, Loader, NodeRecord};
 pub use node::StoredStat;
 pub use quota::QuotaTotals;
+pub use residency::Missing;
 pub use session::Session;
 pub use value::Value;
 
@@ -69,6 +71,8 @@ pub struct State {
     dirty: checkpoint::Dirty,
     /// While a multi runs: how to take it back.
     undo: Option<Vec<edit::Undo>>,
+    /// What is still on the disk alone; `None`: nothing.
+    absent: Option<Box<residency::Absent>>,
 }
 
 /// The digest is recorded at the multiples of this zxid, as in ZooKeeper.
@@ -195,6 +199,7 @@ impl State {
             membership: None,
             dirty: checkpoint::Dirty::default(),
             undo: None,
+            absent: None,
         }
     }
 
@@ -294,16 +299,17 @@ impl State {
 
     /// The ephemerals of each session that has any: sessions in the order of their ids, paths sorted.
     pub fn ephemerals(&self) -> Vec<(SessionId, Vec<Text>)> {
-        let holding = self.sessions.iter().filter(|entry| !entry.ephemerals.is_empty());
-        holding
-            .map(|entry| (entry.session.id, self.ephemeral_paths(entry.session.id)))
+        self.ephemeral_owners()
+            .map(|session| (session, self.ephemeral_paths(session)))
             .collect()
     }
 
     /// The sessions that hold ephemerals, in the order of their ids.
     pub fn ephemeral_owners(&self) -> impl Iterator<Item = SessionId> {
-        let holding = self.sessions.iter().filter(|entry| !entry.ephemerals.is_empty());
-        holding.map(|entry| entry.session.id)
+        let holds = |entry: &&session::Entry| {
+            !entry.ephemerals.is_empty() || self.absent_ephemerals(entry.session.id).next().is_some()
+        };
+        self.sessions.iter().filter(holds).map(|entry| entry.session.id)
     }
 
     /// The ephemerals of a session, sorted.
@@ -312,21 +318,21 @@ impl State {
             .sessions
             .ephemerals_of(session)
             .map(|id| self.path_text(id))
+            .chain(self.absent_ephemerals(session).map(path_text))
             .collect();
         paths.sort_unstable();
         paths
     }
 
     fn path_text(&self, id: NodeId) -> Text {
-        // Paths in the tree have been validated, so they are UTF-8.
-        Text::from(std::str::from_utf8(&self.tree.path(id)).unwrap_or_default())
+        path_text(&self.tree.path(id))
     }
 
     /// How much there is. Costs nothing.
     pub fn counts(&self) -> Counts {
         Counts {
-            znodes: self.tree.len() + 1,
-            ephemerals: self.sessions.ephemerals(),
+            znodes: usize::try_from(self.totals().nodes).unwrap_or(usize::MAX) + 1,
+            ephemerals: self.sessions.ephemerals() + self.absent.as_ref().map_or(0, |absent| absent.ephemerals()),
             sessions: self.sessions.len(),
             approximate_data_bytes: self.data_bytes,
         }
@@ -334,7 +340,7 @@ impl State {
 
     /// Containers and TTL znodes that have had their time at `now_ms`, at most `limit`: the leader may propose to remove
     /// them. A container that never had a child stays for `max_never_used_ms`, or for ever if that is 0. Looks at every
-    /// container and TTL znode there is.
+    /// container and TTL znode there is; gives none before all of the tree is in memory.
     pub fn removable(&self, now_ms: i64, max_never_used_ms: i64, limit: usize) -> Vec<Text> {
         let is_due = |id: &&NodeId| {
             let node = self.tree.node(**id);
@@ -347,9 +353,17 @@ impl State {
                     Kind::Persistent | Kind::Ephemeral => false,
                 }
         };
+        if !self.is_whole() {
+            return Vec::new();
+        }
         let due = self.removable.iter().filter(is_due).take(limit);
         due.map(|id| self.path_text(*id)).collect()
     }
+}
+
+/// Paths in the tree have been validated, so they are UTF-8.
+fn path_text(path: &[u8]) -> Text {
+    Text::from(std::str::from_utf8(path).unwrap_or_default())
 }
 
 impl Default for State {

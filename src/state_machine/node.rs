@@ -170,6 +170,8 @@ pub(super) struct Node {
     /// The kind is told by the owner, but for session ids that look like a TTL mark.
     pub(super) is_ephemeral: bool,
     pub(super) marks: Marks,
+    /// Its children are still on the disk alone (`residency`): nobody may ask for them before they were brought.
+    pub(super) children_absent: bool,
 }
 
 impl Node {
@@ -185,6 +187,7 @@ impl Node {
             is_hidden: false,
             is_ephemeral,
             marks: Marks::default(),
+            children_absent: false,
         }
     }
 
@@ -193,6 +196,10 @@ impl Node {
     }
 
     pub(super) fn children(&self) -> &[NodeId] {
+        assert!(
+            !self.children_absent,
+            "Linear: the children of a znode are brought before anybody looks at them"
+        );
         self.children.as_ref().map_or(&[], |children| &children.0)
     }
 

@@ -13,7 +13,7 @@ use crate::proto::{Decoder, OpCode, Xid};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use proptest::sample::select;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -369,19 +369,22 @@ fn expected(model: &mut Model, action: &Action) -> Result<Reply, ErrorCode> {
 }
 
 /// What checkpoints have written, as a store would keep it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Store {
     nodes: BTreeMap<(Vec<u8>, Vec<u8>), NodeRecord>,
     sessions: BTreeMap<SessionId, Session>,
     acls: BTreeMap<AclId, AclRef>,
+    ephemerals: BTreeSet<(SessionId, Text)>,
     zxid: Zxid,
     digest: u64,
+    totals: Totals,
 }
 
 impl Store {
     fn write(&mut self, checkpoint: Checkpoint) {
         self.zxid = checkpoint.zxid;
         self.digest = checkpoint.digest;
+        self.totals = checkpoint.totals;
         let key = |parent: &Text, name: &Text| (parent.bytes().to_vec(), name.bytes().to_vec());
         let mut keys = Vec::new();
         for record in checkpoint.records {
@@ -410,6 +413,10 @@ impl Store {
                 }
                 Record::Session(session) => _ = self.sessions.insert(session.id, session),
                 Record::SessionRemoved(id) => assert!(self.sessions.remove(&id).is_some()),
+                Record::Ephemeral(session, path) => assert!(self.ephemerals.insert((session, path))),
+                Record::EphemeralRemoved(session, path) => {
+                    assert!(self.ephemerals.remove(&(session, path)), "what is removed was stored");
+                }
                 Record::Acl(id, list) => _ = self.acls.insert(id, list),
                 Record::AclRemoved(id) => assert!(self.acls.remove(&id).is_some()),
             }
@@ -424,7 +431,8 @@ impl Store {
         );
     }
 
-    fn load(&self) -> State {
+    /// A loader that has been told all but the znodes.
+    fn loader(&self) -> Loader {
         let mut loader = State::loader();
         for (id, list) in &self.acls {
             loader.acl(*id, list.entries()).unwrap();
@@ -432,11 +440,70 @@ impl Store {
         for session in self.sessions.values() {
             loader.session(*session).unwrap();
         }
+        for (session, path) in &self.ephemerals {
+            loader.ephemeral(*session, path.bytes());
+        }
+        loader
+    }
+
+    fn load(&self) -> State {
+        let mut loader = self.loader();
         for ((parent, name), record) in &self.nodes {
             loader.node(parent, name, record.clone()).unwrap();
         }
         loader.finish(self.zxid, self.digest).unwrap()
     }
+
+    /// A state that has only what a start reads before it serves.
+    fn load_part(&self) -> State {
+        let mut loader = self.loader();
+        for ((parent, name), record) in &self.nodes {
+            let is_quota = parent == b"/zookeeper" || parent.starts_with(b"/zookeeper/");
+            if parent.is_empty() || parent == b"/" || is_quota {
+                loader.node(parent, name, record.clone()).unwrap();
+            }
+        }
+        loader.finish_part(self.zxid, self.digest, self.totals).unwrap()
+    }
+
+    fn children(&self, of: &[u8]) -> Vec<(Vec<u8>, NodeRecord)> {
+        let records = self.nodes.iter().filter(|((parent, _), _)| parent == of);
+        records
+            .map(|((_, name), record)| (name.clone(), record.clone()))
+            .collect()
+    }
+
+    /// Brings what is missing, whichever it is.
+    fn bring(&self, state: &mut State, missing: &Missing) {
+        if missing.is_everything() {
+            self.bring_all(state);
+        }
+        for group in missing.groups() {
+            state.bring(group, self.children(group), true).unwrap();
+        }
+    }
+
+    fn bring_all(&self, state: &mut State) {
+        let groups: BTreeSet<&[u8]> = self.nodes.keys().map(|(parent, _)| &**parent).collect();
+        for group in groups.into_iter().filter(|group| !group.is_empty()) {
+            // Large groups come in several goes.
+            let mut children = self.children(group);
+            let rest = children.split_off(children.len() / 2);
+            state.bring(group, children, false).unwrap();
+            state.bring(group, rest, true).unwrap();
+        }
+        while !state.finish_loading(2).unwrap() {}
+    }
+}
+
+/// A group of the store that may be absent.
+fn some_group(store: &Store, index: &prop::sample::Index) -> Missing {
+    let paths: Vec<Vec<u8>> = store.nodes.keys().map(|(parent, _)| parent.clone()).collect();
+    let mut missing = Missing::default();
+    let state = store.load_part();
+    let path: &Vec<u8> = index.get(&paths);
+    state.missing_for_znode(path, &mut missing);
+    missing
 }
 
 fn data_of(state: &State, path: &str) -> Option<Bytes> {
@@ -602,6 +669,80 @@ proptest! {
     #[test]
     fn every_command_does_what_the_model_does(rules in rules(), actions in prop::collection::vec(action(), 1..150)) {
         run(rules, &opened(actions));
+    }
+
+    #[test]
+    fn a_state_that_has_only_what_it_needs_does_what_the_whole_one_does(
+        rules in rules(),
+        actions in prop::collection::vec(action(), 1..60),
+        more in prop::collection::vec((action(), any::<prop::sample::Index>()), 1..60),
+    ) {
+        let mut whole = State::new();
+        let mut store = Store::default();
+        let mut now_ms = 0;
+        let mut changes = [Vec::new(), Vec::new()];
+        let stamp = |now_ms: &mut i64| {
+            *now_ms += 100;
+            Stamp { time_ms: *now_ms, rules }
+        };
+        for action in opened(actions) {
+            if let Some(command) = command(&resolved(&action, &whole)) {
+                whole.apply(&stamp(&mut now_ms), &command, &mut changes[0]);
+            }
+        }
+        store.write(whole.take_dirty());
+        let mut part = store.load_part();
+        let mut store_of_part = store.clone();
+        changes[0].clear();
+        for (action, index) in more {
+            if matches!(action, Action::Checkpoint) {
+                store_of_part.write(part.take_dirty());
+                store.bring(&mut part, &some_group(&store, &index));
+            }
+            let Some(command) = command(&resolved(&action, &whole)) else { continue };
+            loop {
+                let mut missing = Missing::default();
+                part.missing_for_command(&command, &mut missing);
+                if missing.is_empty() {
+                    break;
+                }
+                store.bring(&mut part, &missing);
+            }
+            let stamp = stamp(&mut now_ms);
+            let [of_whole, of_part] = &mut changes;
+            prop_assert_eq!(whole.apply(&stamp, &command, of_whole), part.apply(&stamp, &command, of_part));
+            prop_assert_eq!(&changes[0], &changes[1]);
+            prop_assert_eq!(whole.digest(), part.digest());
+            prop_assert_eq!(whole.counts(), part.counts());
+            prop_assert_eq!(whole.ephemerals(), part.ephemerals());
+            prop_assert_eq!(whole.quota_totals(), part.quota_totals());
+        }
+        store_of_part.write(part.take_dirty());
+        // What is on the disk is the whole, whatever was in memory.
+        let mut loaded = store_of_part.load();
+        store.bring_all(&mut part);
+        prop_assert!(part.is_whole());
+        store_of_part.write(part.take_dirty());
+        for state in [&mut part, &mut loaded] {
+            prop_assert_eq!(state.digest(), whole.digest());
+            prop_assert_eq!(state.totals(), whole.totals());
+            prop_assert_eq!(state.ephemerals(), whole.ephemerals());
+            let lengths = [state.acls.len(), whole.acls.len()];
+            prop_assert_eq!(lengths[0], lengths[1]);
+            for path in PLAIN.iter().chain(ODD).chain(QUOTA) {
+                prop_assert_eq!(state.stat(path), whole.stat(path));
+                if whole.stat(path).is_some() {
+                    prop_assert_eq!(data_of(state, path), data_of(&whole, path));
+                    prop_assert_eq!(state.acl_of(path), whole.acl_of(path));
+                    let names = [&*state, &whole].map(|state| listing(state, path).into_iter().collect::<BTreeSet<_>>());
+                    prop_assert_eq!(&names[0], &names[1]);
+                }
+            }
+            prop_assert_eq!(
+                state.removable(now_ms, 2_000, usize::MAX).into_iter().collect::<BTreeSet<_>>(),
+                whole.removable(now_ms, 2_000, usize::MAX).into_iter().collect::<BTreeSet<_>>()
+            );
+        }
     }
 
     #[test]

@@ -136,9 +136,9 @@ impl State {
         let id = self.existing(path)?;
         let mut count = 0;
         if id == NodeId::ROOT {
-            count = self.tree.len();
+            count = usize::try_from(self.totals().nodes).unwrap_or(usize::MAX);
         } else {
-            self.tree.walk(id, |_| count += 1);
+            self.tree.walk(id, |_, _| count += 1);
         }
         out.write_count(count - 1);
         Ok(())

@@ -179,7 +179,7 @@ impl State {
         let Some(counted) = counted_path(path) else { return };
         let (mut count, mut bytes) = (0_i64, 0_i64);
         if let Some(root) = self.tree.find(counted) {
-            self.tree.walk(root, |node| {
+            self.tree.walk(root, |_, node| {
                 count += 1;
                 bytes += data_bytes(node);
             });

@@ -7,7 +7,8 @@
 //! - `remove` and `insert_at` are exact inverses, applied in reverse order: a multi that fails leaves no trace.
 //!
 //! Residency: all reading of data goes through [`Tree::node`], all changing through `edit.rs`. Here is where a value
-//! would be fetched back if it had been sent out of memory. No value leaves memory yet.
+//! would be fetched back if it had been sent out of memory. No value leaves memory yet. After a start, children may be on
+//! the disk alone for a while (`residency`): looking for one of them then is a defect, and stops the server.
 
 use super::node::{Children, Node, NodeId, StoredStat};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -27,6 +28,8 @@ pub(super) struct Tree {
     /// Finds a child. The order inside is never looked at: it depends on the hasher's seed.
     index: Vec<HashTable<NodeId>>,
     hasher: foldhash::fast::RandomState,
+    /// Whether no znode's children are absent: then nobody need look.
+    pub(super) is_whole: bool,
 }
 
 impl Tree {
@@ -37,6 +40,7 @@ impl Tree {
             free: Vec::new(),
             index: (0..SHARDS).map(|_| HashTable::new()).collect(),
             hasher: foldhash::fast::RandomState::default(),
+            is_whole: true,
         };
         let id = tree.place(root);
         assert_eq!(id, NodeId::ROOT, "the root is the first znode of a tree");
@@ -64,8 +68,18 @@ impl Tree {
         id == NodeId::ROOT || self.node(id).parent != NodeId::NONE
     }
 
-    /// The child of `parent` with this name.
+    /// The child of `parent` with this name. The children of `parent` must be in memory: what is only not there yet is
+    /// never taken for what does not exist.
     pub(super) fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
+        assert!(
+            self.is_whole || !self.node(parent).children_absent,
+            "Linear: the children of a znode are brought before one of them is looked for"
+        );
+        self.child_in_memory(parent, name)
+    }
+
+    /// The same, of those that are in memory.
+    pub(super) fn child_in_memory(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
         let hash = self.hash(parent, name);
         self.shard(hash)
             .find(hash, |id| {
@@ -191,11 +205,11 @@ impl Tree {
 
     /// Calls `visit` for a znode and everything below it, parents first. Takes memory for one path of the tree's
     /// branches, not of its depth alone.
-    pub(super) fn walk(&self, id: NodeId, mut visit: impl FnMut(&Node)) {
+    pub(super) fn walk(&self, id: NodeId, mut visit: impl FnMut(NodeId, &Node)) {
         let mut waiting = vec![id];
         while let Some(id) = waiting.pop() {
             let node = self.node(id);
-            visit(node);
+            visit(id, node);
             waiting.extend_from_slice(node.children());
         }
     }

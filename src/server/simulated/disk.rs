@@ -3,13 +3,18 @@
 use crate::proto::{Acl, SessionId, Zxid};
 use crate::replica::{FOUNDING, MembersAt, Registry};
 use crate::server::Failure;
-use crate::state_machine::{AclId, Checkpoint, DataRecord, NodeRecord, Record, Session, State, StoredStat, Value};
+use crate::server::loading::{Groups, Piece, StoredNode};
+use crate::state_machine::{
+    AclId, Checkpoint, DataRecord, Loader, NodeRecord, Record, Session, State, StoredStat, Totals, Value,
+};
 use crate::storage::file::memory::{self, Faults, MemoryFiles};
 use crate::storage::log::LogPoint;
 use crate::storage::tree::Meta;
+use bytes::Bytes;
 use protobuf::Message as _;
 use raft::prelude::ConfState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 
 /// A tree in memory, in the records of checkpoints.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +22,8 @@ pub(crate) struct StoredTree {
     nodes: BTreeMap<(String, String), (StoredStat, Option<Value>)>,
     sessions: BTreeMap<SessionId, Session>,
     acls: BTreeMap<u32, Vec<Acl>>,
+    ephemerals: BTreeSet<(SessionId, String)>,
+    totals: Totals,
     /// What it leads to; `None` if nothing was ever stored.
     pub(super) meta: Option<Meta>,
 }
@@ -44,10 +51,15 @@ impl StoredTree {
                 }
                 Record::Session(session) => drop(self.sessions.insert(session.id, session)),
                 Record::SessionRemoved(session) => drop(self.sessions.remove(&session)),
+                Record::Ephemeral(session, path) => drop(self.ephemerals.insert((session, path.as_str().to_owned()))),
+                Record::EphemeralRemoved(session, path) => {
+                    self.ephemerals.remove(&(session, path.as_str().to_owned()));
+                }
                 Record::Acl(id, acl) => drop(self.acls.insert(id.0, acl.entries().to_vec())),
                 Record::AclRemoved(id) => drop(self.acls.remove(&id.0)),
             }
         }
+        self.totals = checkpoint.totals;
         self.meta = Some(Meta {
             applied,
             zxid: checkpoint.zxid.0,
@@ -57,10 +69,40 @@ impl StoredTree {
         });
     }
 
+    /// The whole state.
     pub(super) fn load(&self) -> Result<State, Failure> {
         let Some(meta) = &self.meta else {
             return Ok(State::new());
         };
+        let mut loader = self.loader()?;
+        for ((parent, name), (stat, data)) in &self.nodes {
+            let (stat, data) = (*stat, data.clone());
+            loader.node(parent.as_bytes(), name.as_bytes(), NodeRecord { stat, data })?;
+        }
+        Ok(loader.finish(Zxid(meta.zxid), meta.digest)?)
+    }
+
+    /// What a start reads first; the rest comes in groups.
+    pub(super) fn load_first(&self) -> Result<(State, Option<Box<dyn Groups>>), Failure> {
+        let Some(meta) = &self.meta else {
+            return Ok((State::new(), None));
+        };
+        let mut loader = self.loader()?;
+        for ((parent, name), (stat, data)) in &self.nodes {
+            if parent.is_empty() || parent == "/" || parent == "/zookeeper" || parent.starts_with("/zookeeper/") {
+                let (stat, data) = (*stat, data.clone());
+                loader.node(parent.as_bytes(), name.as_bytes(), NodeRecord { stat, data })?;
+            }
+        }
+        let state = loader.finish_part(Zxid(meta.zxid), meta.digest, self.totals)?;
+        let groups = SimulatedGroups {
+            tree: self.clone(),
+            last: (String::new(), String::new()),
+        };
+        Ok((state, Some(Box::new(groups))))
+    }
+
+    fn loader(&self) -> Result<Loader, Failure> {
         let mut loader = State::loader();
         for (id, acl) in &self.acls {
             loader.acl(AclId(*id), acl)?;
@@ -68,12 +110,53 @@ impl StoredTree {
         for session in self.sessions.values() {
             loader.session(*session)?;
         }
-        for ((parent, name), (stat, data)) in &self.nodes {
-            let (stat, data) = (*stat, data.clone());
-            loader.node(parent.as_bytes(), name.as_bytes(), NodeRecord { stat, data })?;
+        for (session, path) in &self.ephemerals {
+            loader.ephemeral(*session, path.as_bytes());
         }
-        Ok(loader.finish(Zxid(meta.zxid), meta.digest)?)
+        Ok(loader)
     }
+}
+
+/// A stored tree that is read while the member serves.
+struct SimulatedGroups {
+    tree: StoredTree,
+    /// The last key that was given out.
+    last: (String, String),
+}
+
+impl Groups for SimulatedGroups {
+    fn next(&mut self, most: usize) -> Result<Vec<Piece>, Failure> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        let mut rest = self.tree.nodes.range((Excluded(&self.last), Unbounded)).peekable();
+        for ((parent, name), (stat, data)) in rest.by_ref().take(most) {
+            self.last = (parent.clone(), name.clone());
+            let (stat, data) = (*stat, data.clone());
+            let child = (Bytes::from(name.clone()), NodeRecord { stat, data });
+            match pieces.last_mut() {
+                Some(piece) if piece.parent == parent.as_bytes() => piece.children.push(child),
+                _ => pieces.push(Piece {
+                    parent: Bytes::from(parent.clone()),
+                    children: vec![child],
+                    is_last: true,
+                }),
+            }
+        }
+        if let (Some(piece), Some(((parent, _), _))) = (pieces.last_mut(), rest.peek()) {
+            piece.is_last = piece.parent != parent.as_bytes();
+        }
+        Ok(pieces)
+    }
+
+    fn children(&mut self, parent: &[u8]) -> Result<Vec<StoredNode>, Failure> {
+        let records = self.tree.nodes.iter().filter(|((of, _), _)| of.as_bytes() == parent);
+        let child = |((_, name), (stat, data)): (&(String, String), &(StoredStat, Option<Value>))| {
+            let (stat, data) = (*stat, data.clone());
+            (Bytes::from(name.clone()), NodeRecord { stat, data })
+        };
+        Ok(records.map(child).collect())
+    }
+
+    fn end(self: Box<Self>) {}
 }
 
 /// What of a member survives its process: files, tree, and whose they are.

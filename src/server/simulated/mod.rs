@@ -22,6 +22,7 @@ use super::clock::{Clock, SimulatedTime};
 use super::connection::Connection;
 use super::driver::{ContainerSchedule, Driver, Patience, Peers};
 use super::inbox::Inbox;
+use super::loading::{self, Loading};
 use super::log_writer::{LogWriter, Syncing};
 use super::settings::Settings;
 use super::shared::{AppliedTo, BOOT_SHIFT, DriverInput, SessionNews, Shared, Word, Words};
@@ -53,6 +54,8 @@ const LOG_DIRECTORY: &str = "/log";
 const SEGMENT_BYTES: u64 = 32 << 10;
 /// Time between two durable points of the tree, µs.
 const PERSIST_INTERVAL_US: u64 = 400_000;
+/// So few that even a small tree is read in many turns.
+const SLICE_NODES: usize = 3;
 
 /// How a simulated member is set up.
 #[derive(Clone, Debug)]
@@ -77,10 +80,11 @@ pub(crate) enum Part {
     Log,
     Applier,
     Store,
+    Loader,
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 4] = [Part::Driver, Part::Log, Part::Applier, Part::Store];
+    pub(crate) const ALL: [Part; 5] = [Part::Driver, Part::Log, Part::Applier, Part::Store, Part::Loader];
 }
 
 /// A snapshot on its way: the tree, and the message that installs it.
@@ -153,6 +157,7 @@ pub(crate) struct SimulatedMember {
     store_inbox: Arc<Inbox<StoreInput>>,
     outgoing: Arc<Mutex<Outgoing>>,
     last_persist_us: u64,
+    is_loading: bool,
 }
 
 impl SimulatedMember {
@@ -165,7 +170,7 @@ impl SimulatedMember {
         let boot = disk.boots;
         let seed = plan.seed ^ (disk.incarnation << 20) ^ boot;
 
-        let state = disk.committed.load()?;
+        let (state, groups) = disk.committed.load_first()?;
         let (applied, members) = match &disk.committed.meta {
             Some(meta) => (meta.applied, decode_members(meta)?),
             None => (LogPoint::default(), MembersAt::default()),
@@ -187,7 +192,7 @@ impl SimulatedMember {
         });
         let shared = Arc::new(Shared::new(
             settings(plan),
-            state,
+            (state, Loading::new(groups, SLICE_NODES)),
             watches,
             Box::new(NoWords),
             (clock, Chance::seeded(seed), boot),
@@ -265,6 +270,7 @@ impl SimulatedMember {
             store_inbox,
             outgoing,
             last_persist_us: 0,
+            is_loading: true,
         })
     }
 
@@ -281,6 +287,7 @@ impl SimulatedMember {
             Part::Log => !self.log_inbox.is_empty(),
             Part::Applier => !self.applier_inbox.is_empty(),
             Part::Store => !self.store_inbox.is_empty(),
+            Part::Loader => self.is_loading,
         }
     }
 
@@ -291,6 +298,7 @@ impl SimulatedMember {
             Part::Log => drop(self.log.turn(&mut taken(&self.log_inbox))?),
             Part::Applier => drop(self.checkpointer.step(&mut taken(&self.applier_inbox))?),
             Part::Store => self.store(disk),
+            Part::Loader => self.is_loading = loading::turn(&self.shared)?,
         }
         Ok(())
     }
@@ -326,7 +334,7 @@ impl SimulatedMember {
                     }
                     self.shared.driver.push(DriverInput::Installed);
                 }
-                StoreInput::Switch { .. } | StoreInput::Stop => {}
+                StoreInput::Switch { .. } | StoreInput::GroupsRead(_) | StoreInput::Stop => {}
             }
         }
         let now_us = self.shared.clock.now_us();

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The records are those of `records`, as they are stored, salt included (fingerprints of long paths depend on it);
-//! [`Meta`] alone travels apart, because it is written last.
+//! [`Meta`] travels apart, because it is written last; totals and the ephemerals of sessions do not, because whoever takes
+//! the tree derives them.
 //!
 //! A view costs while it is held: fjall keeps every value that was overwritten since (building-blocks §2). Whoever has
 //! one reads it through without waiting for anything, and drops it.
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fjall::{Database, Iter, Keyspace, Readable, Snapshot};
 
-use super::records::{META_KEY, MalformedRecord, Meta};
+use super::records::{KeyKind, META_KEY, MalformedRecord, Meta, TOTALS_KEY};
 use super::{TreeError, TreeStore};
 
 /// The store as it was at its last committed checkpoint; the store goes on, on another thread.
@@ -54,13 +55,7 @@ impl TreeStore {
             .map_err(|source| self.unreadable(source))?;
         let Some(record) = record else { return Ok(None) };
         let meta = Meta::decode(&record).map_err(|problem| self.malformed(&META_KEY, problem))?;
-        let lent = self.lent.upgrade().unwrap_or_else(|| {
-            let lent = Arc::new(Lent {
-                _database: self.database.clone(),
-            });
-            self.lent = Arc::downgrade(&lent);
-            lent
-        });
+        let lent = self.lend();
         Ok(Some(TreeView {
             directory: self.directory.clone(),
             keyspace: self.keyspace.clone(),
@@ -68,6 +63,17 @@ impl TreeStore {
             meta,
             lent,
         }))
+    }
+
+    /// Keeps the store's files while it is alive.
+    pub(super) fn lend(&mut self) -> Arc<Lent> {
+        self.lent.upgrade().unwrap_or_else(|| {
+            let lent = Arc::new(Lent {
+                _database: self.database.clone(),
+            });
+            self.lent = Arc::downgrade(&lent);
+            lent
+        })
     }
 
     /// Whether a view of it is still read: then its files must stay.
@@ -82,7 +88,7 @@ impl TreeView {
         &self.meta
     }
 
-    /// Everything but the meta record, in chunks of about `chunk_bytes`; a record is never divided, so that one chunk
+    /// Everything that travels, in chunks of about `chunk_bytes`; a record is never divided, so that one chunk
     /// may be longer by one record.
     pub fn into_chunks(self, chunk_bytes: usize) -> ViewChunks {
         ViewChunks {
@@ -154,7 +160,7 @@ impl ViewChunks {
                 action: "reading",
                 source,
             })?;
-            if key.as_ref() != META_KEY {
+            if travels(&key) {
                 put_record(&mut chunk, &key, &value);
                 count += 1;
             }
@@ -181,6 +187,11 @@ impl Iterator for ViewChunks {
         }
         filled.transpose()
     }
+}
+
+/// Whether a record is sent: not the meta, and not what a peer derives by itself.
+pub(super) fn travels(key: &[u8]) -> bool {
+    key != META_KEY && key != TOTALS_KEY && KeyKind::of(key) != Some(KeyKind::Ephemeral)
 }
 
 /// Adds a record to a chunk.

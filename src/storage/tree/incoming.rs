@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::dump::{Totals, take_record};
-use super::records::{KeyKind, MalformedRecord, Meta, SALT_KEY};
+use super::dump::{Totals, take_record, travels};
+use super::records::{KeyKind, MalformedRecord, Meta, SALT_KEY, TOTALS_KEY};
 use super::{TreeError, TreeOptions, TreeStore, open_fjall_only, printable};
 
 /// Bytes of a key at most: fjall's limit.
@@ -102,8 +102,11 @@ fn ingest(store: &TreeStore, parts: impl IntoIterator<Item = IncomingPart>) -> R
         let mut rest = chunk.clone();
         let mut records = 0;
         while let Some((key, value)) = next_record(&mut rest, &last_key)? {
-            // A copy of the key: fjall's index would keep the whole chunk alive with it.
-            ingestion.write(key.as_ref(), value).map_err(failed)?;
+            // An earlier version sends what it does not know, and has not kept up to date.
+            if travels(&key) {
+                // A copy of the key: fjall's index would keep the whole chunk alive with it.
+                ingestion.write(key.as_ref(), value).map_err(failed)?;
+            }
             last_key = key;
             records += 1;
         }
@@ -121,7 +124,7 @@ fn next_record(chunk: &mut Bytes, last_key: &Bytes) -> Result<Option<(Bytes, Byt
     let taken = take_record(chunk).map_err(|problem| malformed(last_key, problem))?;
     let Some((key, value)) = taken else { return Ok(None) };
     let is_known = match KeyKind::of(&key) {
-        Some(KeyKind::Meta) => key.as_ref() == SALT_KEY,
+        Some(KeyKind::Meta) => key.as_ref() == SALT_KEY || key.as_ref() == TOTALS_KEY,
         Some(_) => key.len() <= MAX_KEY_BYTES,
         None => false,
     };

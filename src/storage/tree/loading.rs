@@ -1,5 +1,5 @@
-//! Reading the whole store back, once, at a start: lists of rights, then sessions, then znodes with their data, parents
-//! before their children and siblings together.
+//! Reading the whole store back, once, at a start: lists of rights, sessions and what these hold, then znodes with their
+//! data, parents before their children and siblings together.
 //!
 //! A thread of its own walks over the keyspace and puts chunks together, so that what the visitor does with the records
 //! overlaps with reading them.
@@ -15,7 +15,7 @@ use fjall::{Guard, Iter, UserKey, UserValue};
 
 use super::records::{
     CHUNK_BYTES, KeyKind, MalformedRecord, NodeStat, SessionRecord, StoredData, acl_id, chunk_prefix,
-    decode_long_content, decode_node, node_path, session_id,
+    decode_long_content, decode_node, ephemeral_path, node_path, session_id,
 };
 use super::{TreeError, TreeStore, hash, printable};
 
@@ -30,6 +30,9 @@ pub trait LoadVisitor {
 
     /// A list of rights. All come before the sessions.
     fn acl(&mut self, id: u32, entries: &[u8]) -> Result<(), Self::Error>;
+
+    /// An ephemeral of a session. All come after the sessions and before the znodes.
+    fn ephemeral(&mut self, session: i64, path: &[u8]) -> Result<(), Self::Error>;
 
     /// A session. All come before the znodes.
     fn session(&mut self, session: SessionRecord) -> Result<(), Self::Error>;
@@ -87,7 +90,8 @@ impl TreeStore {
             read.and(delivered).map(|()| (delivery.summary, delivery.chunked))
         });
         let (summary, chunked) = loaded?;
-        self.chunked = Some(chunked);
+        self.chunked.extend(chunked);
+        self.knows_chunked = true;
         Ok(summary)
     }
 
@@ -112,8 +116,11 @@ impl Reader<'_> {
             iter: store.range(KeyKind::Chunk, KeyKind::LongNode).peekable(),
             next: None,
         };
-        self.read_range(store.range(KeyKind::Acl, KeyKind::Chunk), &mut chunks)?;
-        let above = self.store.keyspace.range([KeyKind::LongChunk as u8]..).peekable();
+        self.read_range(store.range(KeyKind::Acl, KeyKind::Node), &mut chunks)?;
+        let ephemerals = store.keyspace.range([KeyKind::Ephemeral as u8]..);
+        self.read_range(ephemerals, &mut chunks)?;
+        self.read_range(store.range(KeyKind::Node, KeyKind::Chunk), &mut chunks)?;
+        let above = store.range(KeyKind::LongChunk, KeyKind::Ephemeral).peekable();
         let mut chunks = Chunks {
             store,
             iter: above,
@@ -258,6 +265,11 @@ impl<V: LoadVisitor> Delivery<'_, V> {
                 self.visitor
                     .session(session)
                     .map_err(|source| self.refused(&key, source))
+            }
+            Some(KeyKind::Ephemeral) => {
+                let (session, path) = ephemeral_path(&key).map_err(malformed)?;
+                let taken = self.visitor.ephemeral(session, path);
+                taken.map_err(|source| self.refused(&key, source))
             }
             Some(KeyKind::Node) => {
                 let (parent, name) = node_path(&key).map_err(malformed)?;

@@ -1,13 +1,15 @@
 //! The tree's keyspace in fjall: checkpoints of the state, always behind the log.
 //!
-//! One thread of the server owns a [`TreeStore`]. At a start it reads everything back once ([`TreeStore::load`]); then it
+//! One thread of the server owns a [`TreeStore`]. At a start everything is read back once: at one go ([`TreeStore::load`]),
+//! or first what it takes to serve and then the rest ([`TreeStore::load_first`]). It
 //! takes what changed in an interval as one [`CheckpointBatch`], and every few seconds makes a point durable
 //! ([`TreeStore::persist`]). `records` says what every byte is.
 //!
 //! Invariants:
 //! - A batch holds the records that changed and the [`Meta`] that they lead to; after any crash the store is at the end of
 //!   one batch that was committed, at or behind the last durable one. All kinds share one keyspace for that reason.
-//! - Nothing reads from it while the server runs, but the writer itself: fjall stalls readers and writers for 100 ms and
+//! - Nothing reads from it while the server runs, but the writer itself, and for the first seconds whoever reads the rest of
+//!   the tree: fjall stalls readers and writers for 100 ms and
 //!   more when it flushes, and shows half a batch to readers (building-blocks §2).
 //! - The raft log may be cut up to [`TreeStore::durable`], no further.
 //! - After the first failed write every call fails. fjall may show the failed batch after the next start: that is sound,
@@ -20,6 +22,7 @@
 
 mod dump;
 mod error;
+mod groups;
 mod incoming;
 mod journal;
 mod loading;
@@ -40,13 +43,14 @@ use foldhash::fast::FixedState;
 
 pub use dump::{Totals, TreeView, ViewChunks};
 pub use error::TreeError;
+pub use groups::{GroupPiece, StoredChild, StoredGroups};
 pub use incoming::{IncomingError, IncomingPart, build_tree};
 pub use loading::{LoadSummary, LoadVisitor};
-pub use records::{FORMAT_VERSION, MalformedRecord, Meta, NodeStat, SessionRecord};
+pub use records::{FORMAT_VERSION, MalformedRecord, Meta, NodeStat, SessionRecord, StoredTotals};
 
 use records::{
-    CHUNK_BYTES, INLINE_BYTES, META_KEY, NodeKey, SALT_KEY, StoredData, acl_key, decode_node, encode_long_content,
-    encode_node, session_key,
+    CHUNK_BYTES, EPHEMERAL_PATH_BYTES, INLINE_BYTES, META_KEY, NodeKey, SALT_KEY, StoredData, TOTALS_KEY, acl_key,
+    decode_node, encode_long_content, encode_node, ephemeral_key, session_key,
 };
 
 /// The only keyspace. Its name is on disk.
@@ -105,9 +109,10 @@ pub struct TreeStore {
     committed: Option<Meta>,
     /// What the last durable batch led to.
     durable: Option<Meta>,
-    /// Hashes of the keys of all znodes that have chunks, and perhaps of some that had; `None` until they are known.
-    /// Only for these must a write look up how many former chunks it leaves over. A false entry costs one lookup.
-    chunked: Option<HashSet<u64>>,
+    /// Hashes of the keys of znodes that have chunks, and perhaps of some that had. Only for these must a write look up how
+    /// many former chunks it leaves over, once all of them are known. A false entry costs one lookup.
+    chunked: HashSet<u64>,
+    knows_chunked: bool,
     /// Alive while a view is read.
     lent: Weak<dump::Lent>,
     poison: Option<String>,
@@ -135,7 +140,7 @@ impl TreeStore {
         store.read_meta()?;
         if store.committed.is_none() {
             // A new store: nobody needs to load it to know that there are no chunks.
-            store.chunked = Some(HashSet::new());
+            store.knows_chunked = true;
         }
         store.read_or_keep_salt()?;
         // A killed server leaves batches that are visible and not yet stored.
@@ -152,7 +157,8 @@ impl TreeStore {
             salt,
             committed: None,
             durable: None,
-            chunked: None,
+            chunked: HashSet::new(),
+            knows_chunked: false,
             lent: Weak::new(),
             poison: None,
             statistics: TreeStatistics::default(),
@@ -183,7 +189,11 @@ impl TreeStore {
     pub fn batch(&mut self) -> Result<CheckpointBatch<'_>, TreeError> {
         self.refuse_if_poisoned()?;
         let batch = OwnedWriteBatch::with_capacity(self.database.clone(), 64);
-        Ok(CheckpointBatch { store: self, batch })
+        Ok(CheckpointBatch {
+            store: self,
+            batch,
+            totals: None,
+        })
     }
 
     /// Makes everything that was committed durable, and returns what it led to. May take as long as an fsync of all that
@@ -283,11 +293,7 @@ impl TreeStore {
 
     /// How many chunks the znode under `key` has in the store.
     fn stored_chunks(&self, key: &[u8]) -> Result<u32, TreeError> {
-        if self
-            .chunked
-            .as_ref()
-            .is_some_and(|chunked| !chunked.contains(&hash(key)))
-        {
+        if self.knows_chunked && !self.chunked.contains(&hash(key)) {
             return Ok(0);
         }
         let Some(record) = self.get(key)? else { return Ok(0) };
@@ -411,6 +417,7 @@ pub enum DataChange<'a> {
 pub struct CheckpointBatch<'a> {
     store: &'a mut TreeStore,
     batch: OwnedWriteBatch,
+    totals: Option<(u64, u64)>,
 }
 
 impl fmt::Debug for CheckpointBatch<'_> {
@@ -483,6 +490,27 @@ impl CheckpointBatch<'_> {
         self.batch.remove(&self.store.keyspace, session_key(id));
     }
 
+    /// A session holds an ephemeral. One whose path is long is not noted: a store with such is read whole.
+    pub fn put_ephemeral(&mut self, session: i64, path: &[u8]) {
+        if path.len() <= EPHEMERAL_PATH_BYTES {
+            self.batch
+                .insert(&self.store.keyspace, ephemeral_key(session, path), []);
+        }
+    }
+
+    /// A session does not hold an ephemeral any more.
+    pub fn remove_ephemeral(&mut self, session: i64, path: &[u8]) {
+        if path.len() <= EPHEMERAL_PATH_BYTES {
+            self.batch.remove(&self.store.keyspace, ephemeral_key(session, path));
+        }
+    }
+
+    /// How many znodes there are after this batch, and how many bytes all paths and data have. Said by whoever has noted
+    /// every ephemeral.
+    pub fn totals(&mut self, nodes: u64, data_bytes: u64) {
+        self.totals = Some((nodes, data_bytes));
+    }
+
     /// A list of rights is new, or its id stands for another list now.
     pub fn put_acl(&mut self, id: u32, entries: &[u8]) {
         self.batch.insert(&self.store.keyspace, acl_key(id), entries);
@@ -497,6 +525,15 @@ impl CheckpointBatch<'_> {
     /// poisons the store: the server must stop.
     pub fn commit(mut self, meta: Meta) -> Result<(), TreeError> {
         self.batch.insert(&self.store.keyspace, META_KEY, meta.encode());
+        if let Some((nodes, data_bytes)) = self.totals {
+            let applied = meta.applied;
+            let totals = StoredTotals {
+                applied,
+                nodes,
+                data_bytes,
+            };
+            self.batch.insert(&self.store.keyspace, TOTALS_KEY, totals.encode());
+        }
         let records = self.batch.len() as u64;
         let committed = self.batch.durability(None).commit();
         self.store.watched("writing", committed)?;
@@ -527,9 +564,7 @@ impl CheckpointBatch<'_> {
     }
 
     fn put_chunks(&mut self, key: &NodeKey, content: &[u8]) {
-        if let Some(chunked) = &mut self.store.chunked {
-            chunked.insert(hash(&key.key));
-        }
+        self.store.chunked.insert(hash(&key.key));
         for (chunk, number) in content.chunks(CHUNK_BYTES).zip(0..) {
             self.batch.insert(&self.store.keyspace, key.chunk(number), chunk);
         }

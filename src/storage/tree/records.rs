@@ -3,12 +3,14 @@
 //! ```text
 //!   meta        01 │ 01                               format, applied (index, term), zxid, digest, membership, extension
 //!   salt        01 │ 02                               eight bytes, drawn when the store was created
+//!   totals      01 │ 03                               applied (index, term), znodes, bytes of paths and data
 //!   ACL list    02 │ id u32                           the list as the caller encodes it
 //!   session     03 │ id u64                           timeout, password, owner
 //!   znode       04 │ parent │ 00 │ name               stat, and the data if it is short
 //!   chunk       05 │ parent │ 00 │ name │ 00 │ n u32  longer data, in pieces
 //!   long znode  06 │ fingerprint 20                   as znode, for paths too long for a key
 //!   long chunk  07 │ fingerprint 20 │ n u32           parent, name and data of a long znode, in pieces
+//!   ephemeral   08 │ session u64 │ path               nothing: that the session holds the ephemeral, unless that is long
 //! ```
 //!
 //! Numbers in keys are big-endian, so that they sort; in records little-endian. A path holds no NUL, so siblings stand side
@@ -17,6 +19,10 @@
 //! No record reaches 4 KiB: a page that a power cut left unwritten inside one larger value makes fjall refuse to open
 //! (building-blocks §2). Short data stands in its znode's record, which saves half of the records of an ordinary tree;
 //! rewriting it with the stat costs at most [`INLINE_BYTES`].
+//!
+//! Totals and ephemerals can be derived from the znodes: they are there so that a server can serve before it has read
+//! those. Servers that do not know them pass them by, and leave them as they were; so they count only if they are of the
+//! same applied entry as the meta, and do not change the format's version. They are not sent to peers.
 
 use bytes::{Buf, BufMut, Bytes};
 use sha1::{Digest, Sha1};
@@ -36,6 +42,9 @@ pub(super) const CHUNK_BYTES: usize = 3 * 1024;
 /// end at 64 KiB, a path only at the request's limit.
 pub(super) const KEY_PATH_BYTES: usize = 2048;
 
+/// Ephemerals with longer paths than this, in bytes, are not noted: their znodes stand under fingerprints.
+pub(super) const EPHEMERAL_PATH_BYTES: usize = KEY_PATH_BYTES + 1;
+
 /// Kinds of keys: the first byte of each. The numbers are on disk: they never change, and none is used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -54,6 +63,8 @@ pub(super) enum KeyKind {
     LongNode = 6,
     /// A piece of such a znode's parent, name and data.
     LongChunk = 7,
+    /// An ephemeral, by its session.
+    Ephemeral = 8,
 }
 
 impl KeyKind {
@@ -67,6 +78,7 @@ impl KeyKind {
             KeyKind::Chunk,
             KeyKind::LongNode,
             KeyKind::LongChunk,
+            KeyKind::Ephemeral,
         ];
         all.into_iter().find(|kind| key.first() == Some(&(*kind as u8)))
     }
@@ -76,6 +88,9 @@ impl KeyKind {
 pub(super) const META_KEY: [u8; 2] = [KeyKind::Meta as u8, 1];
 /// The key of the salt.
 pub(super) const SALT_KEY: [u8; 2] = [KeyKind::Meta as u8, 2];
+
+/// The key of [`StoredTotals`].
+pub(super) const TOTALS_KEY: [u8; 2] = [KeyKind::Meta as u8, 3];
 
 /// A record that cannot be what this version wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -154,6 +169,38 @@ impl Meta {
             digest,
             membership: Bytes::copy_from_slice(membership),
             extension: Bytes::copy_from_slice(extension),
+        })
+    }
+}
+
+/// How much there is, as of one applied entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoredTotals {
+    /// The entry.
+    pub applied: LogPoint,
+    /// Znodes.
+    pub nodes: u64,
+    /// Bytes of all paths and data.
+    pub data_bytes: u64,
+}
+
+impl StoredTotals {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32);
+        for number in [self.applied.index, self.applied.term, self.nodes, self.data_bytes] {
+            out.put_u64_le(number);
+        }
+        out
+    }
+
+    pub(super) fn decode(mut record: &[u8]) -> Result<StoredTotals, MalformedRecord> {
+        Ok(StoredTotals {
+            applied: LogPoint {
+                index: record.try_get_u64_le()?,
+                term: record.try_get_u64_le()?,
+            },
+            nodes: record.try_get_u64_le()?,
+            data_bytes: record.try_get_u64_le()?,
         })
     }
 }
@@ -338,6 +385,24 @@ pub(super) fn session_id(key: &[u8]) -> Result<i64, MalformedRecord> {
     id.map(i64::from_be_bytes).ok_or(MalformedRecord::Key)
 }
 
+/// The key of an ephemeral.
+pub(super) fn ephemeral_key(session: i64, path: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9 + path.len());
+    key.put_u8(KeyKind::Ephemeral as u8);
+    key.put_i64(session);
+    key.put_slice(path);
+    key
+}
+
+/// The reverse of [`ephemeral_key`].
+pub(super) fn ephemeral_path(key: &[u8]) -> Result<(i64, &[u8]), MalformedRecord> {
+    let (session, path) = key
+        .get(1..)
+        .and_then(|rest| rest.split_first_chunk())
+        .ok_or(MalformedRecord::Key)?;
+    Ok((i64::from_be_bytes(*session), path))
+}
+
 /// The key of a list of rights.
 pub(super) fn acl_key(id: u32) -> Vec<u8> {
     let mut key = vec![KeyKind::Acl as u8];
@@ -495,6 +560,8 @@ mod tests {
             let session = SessionRecord { id, timeout_ms, password, owner };
             prop_assert_eq!(session_id(&session_key(id)), Ok(id));
             prop_assert_eq!(SessionRecord::decode(id, &session.encode()), Ok(session));
+            let totals = StoredTotals { applied, nodes: term, data_bytes: digest };
+            prop_assert_eq!(StoredTotals::decode(&totals.encode()), Ok(totals));
         }
 
         #[test]
@@ -503,6 +570,9 @@ mod tests {
             prop_assert_eq!(node_path(&key.key), Ok((&parent[..], &name[..])));
             prop_assert_eq!(KeyKind::of(&key.key), Some(KeyKind::Node));
             prop_assert_eq!(acl_id(&acl_key(acl)), Ok(acl));
+            let ephemeral = ephemeral_key(i64::from(acl) - 7, &parent);
+            prop_assert_eq!(ephemeral_path(&ephemeral), Ok((i64::from(acl) - 7, &parent[..])));
+            prop_assert_eq!(KeyKind::of(&ephemeral), Some(KeyKind::Ephemeral));
             let content = encode_long_content(&parent, &name, &parent);
             prop_assert_eq!(decode_long_content(&content), Ok((&parent[..], &name[..], &parent[..])));
         }
@@ -522,6 +592,7 @@ mod tests {
         fn any_bytes_decode_or_are_refused(record in any_bytes(200)) {
             let _ = (Meta::decode(&record), decode_node(&record), SessionRecord::decode(1, &record));
             let _ = (decode_long_content(&record), node_path(&record), session_id(&record), acl_id(&record));
+            let _ = (StoredTotals::decode(&record), ephemeral_path(&record));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The store against a model, and what a power cut leaves of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs;
 use std::io::Read;
@@ -55,6 +55,7 @@ type Place = (Vec<u8>, Vec<u8>);
 struct Model {
     acls: BTreeMap<u32, Vec<u8>>,
     sessions: BTreeMap<i64, SessionRecord>,
+    ephemerals: BTreeSet<(i64, Vec<u8>)>,
     nodes: BTreeMap<Place, (NodeStat, Option<Bytes>)>,
 }
 
@@ -70,6 +71,12 @@ impl LoadVisitor for Model {
     fn session(&mut self, session: SessionRecord) -> Result<(), Infallible> {
         assert!(self.nodes.is_empty());
         self.sessions.insert(session.id, session);
+        Ok(())
+    }
+
+    fn ephemeral(&mut self, session: i64, path: &[u8]) -> Result<(), Infallible> {
+        assert!(self.nodes.is_empty());
+        self.ephemerals.insert((session, path.to_vec()));
         Ok(())
     }
 
@@ -181,7 +188,7 @@ fn a_value_that_shrinks_or_goes_leaves_no_chunks() {
             _ => {
                 drop(store);
                 store = open(place.path());
-                assert_eq!(store.chunked, None);
+                assert!(!store.knows_chunked);
             }
         }
         put(
@@ -771,4 +778,150 @@ fn a_power_cut_leaves_the_state_after_a_batch_that_is_not_older_than_the_durable
             );
         }
     }
+}
+
+/// A store that noted totals and an ephemeral: `znodes` below two parents and below /zookeeper.
+fn counted_store(directory: &Path) -> TreeStore {
+    let mut store = open(directory);
+    let mut batch = store.batch().expect("batch");
+    let large = vec![7; 10_000];
+    let mut nodes = 0;
+    let mut node = |parent: &str, name: &str, data: Option<&[u8]>| {
+        nodes += 1;
+        let put = batch.put_node(parent.as_bytes(), name.as_bytes(), &stat(nodes), DataChange::Set(data));
+        put.expect("put");
+    };
+    node("", "", None);
+    for name in ["a", "a-b", "b", "zookeeper", "zookeeper-x"] {
+        node("/", name, Some(name.as_bytes()));
+    }
+    node("/zookeeper", "config", Some(b""));
+    node("/zookeeper/quota", "a", None);
+    node("/zookeeper", "quota", Some(b"q"));
+    node("/zookeeper-x", "y", None);
+    for number in 0..20 {
+        node("/a", &format!("n{number:02}"), Some(&large[..number * 400]));
+        node("/a/n05", &format!("{number}"), None);
+    }
+    node("/b", "large", Some(&large));
+    batch.put_ephemeral(-9, b"/b/large");
+    batch.put_ephemeral(3, b"/gone");
+    batch.remove_ephemeral(3, b"/gone");
+    batch.put_ephemeral(4, &[b'x'; 5000]);
+    batch.totals(nodes as u64, 77);
+    batch.commit(meta(1)).expect("commit");
+    store
+}
+
+fn take(visitor: &mut Model, parent: &[u8], child: StoredChild) {
+    let taken = visitor.node(parent, &child.name, child.stat, child.data);
+    taken.expect("taken");
+}
+
+#[test]
+fn a_store_is_read_group_by_group_as_it_was_when_it_was_opened() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    drop(counted_store(place.path()));
+    for most in [1, 2, 7, 1000] {
+        let mut store = open(place.path());
+        let expected = load(&mut open_copy(place.path()));
+        let mut found = Model::default();
+        let (totals, mut groups) = store.load_first(&mut found).expect("readable").expect("counted");
+        assert_eq!((totals.nodes, totals.data_bytes), (expected.nodes.len() as u64, 77));
+        assert_eq!(found.ephemerals, BTreeSet::from([(-9, b"/b/large".to_vec())]));
+        let first: BTreeSet<&[u8]> = found.nodes.keys().map(|(parent, _)| &**parent).collect();
+        let expected_first: [&[u8]; 4] = [b"", b"/", b"/zookeeper", b"/zookeeper/quota"];
+        assert_eq!(first, BTreeSet::from(expected_first));
+        assert!(store.is_viewed() && !store.knows_chunked);
+        // What is written meanwhile is not seen.
+        if most == 2 {
+            put(&mut store, 2, &[("/a", "n03", Some(b"later")), ("/a", "new", None)]);
+        }
+        let out_of_turn = groups.children(b"/a/n05").expect("readable");
+        assert_eq!(
+            (out_of_turn.len(), groups.children(b"/a/n06").expect("readable").len()),
+            (20, 0)
+        );
+        let mut open_group: Option<Bytes> = None;
+        loop {
+            let pieces = groups.next(most).expect("readable");
+            assert!(pieces.iter().map(|piece| piece.children.len()).sum::<usize>() <= most);
+            let Some(last) = pieces.last() else { break };
+            assert!(open_group.is_none_or(|parent| parent == pieces[0].parent));
+            open_group = (!last.is_last).then(|| last.parent.clone());
+            for piece in pieces {
+                let is_first = first_group(&piece.parent);
+                for child in piece.children.into_iter().filter(|_| !is_first) {
+                    take(&mut found, &piece.parent, child);
+                }
+            }
+        }
+        assert_eq!(open_group, None);
+        assert_eq!(found, expected);
+        store.groups_read(groups);
+        assert!(!store.is_viewed() && store.knows_chunked);
+        // A value that loses its chunks leaves none over.
+        if most == 2 {
+            put(
+                &mut store,
+                3,
+                &[
+                    ("/b", "large", Some(b"small")),
+                    ("/a", "n03", None),
+                    ("/a", "new", None),
+                ],
+            );
+            let mut left = store
+                .keyspace
+                .range([records::KeyKind::Chunk as u8]..[records::KeyKind::LongNode as u8]);
+            let is_of_large = |key: &[u8]| key.windows(5).any(|part| part == b"large");
+            assert!(left.all(|guard| !is_of_large(&guard.key().expect("readable"))));
+            drop(store);
+            fs::remove_dir_all(place.path()).expect("removed");
+            drop(counted_store(place.path()));
+        }
+    }
+}
+
+fn first_group(parent: &[u8]) -> bool {
+    parent == b"/" || parent == b"/zookeeper" || parent.starts_with(b"/zookeeper/")
+}
+
+/// The same store in another directory.
+fn open_copy(directory: &Path) -> TreeStore {
+    let copy = directory.with_extension("copy");
+    let _ = fs::remove_dir_all(&copy);
+    counted_store(&copy)
+}
+
+#[test]
+fn a_store_that_cannot_be_read_in_parts_is_told() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let is_whole = |store: &mut TreeStore| store.load_first(&mut Model::default()).expect("readable").is_none();
+    // Of an earlier version, or written by one since.
+    let directory = place.path().join("early");
+    assert!(is_whole(&mut committed_store(&directory, 3)));
+    let directory = place.path().join("later");
+    let mut store = counted_store(&directory);
+    assert!(!is_whole(&mut store));
+    put(&mut store, 2, &[("/a", "n03", None)]);
+    assert!(is_whole(&mut store));
+    // With a path that has no place among the others.
+    let long = "x".repeat(5000);
+    let mut batch = store.batch().expect("batch");
+    batch
+        .put_node(b"/", long.as_bytes(), &stat(1), DataChange::Set(None))
+        .expect("put");
+    batch.totals(8, 8);
+    batch.commit(meta(3)).expect("commit");
+    assert!(is_whole(&mut store));
+    // What a peer is sent has neither totals nor ephemerals: it derives them.
+    let (meta, chunks, totals) = dump(&mut counted_store(&place.path().join("sent")), 4000);
+    let copy = build_tree(
+        &place.path().join("copy"),
+        TreeOptions::new(1),
+        meta,
+        parts(&chunks, totals),
+    );
+    assert!(is_whole(&mut copy.expect("built")));
 }

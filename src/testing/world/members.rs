@@ -144,6 +144,7 @@ impl World {
             Part::Log if until_us > self.recorder.now_us => self.lots.between(each_us / 2, each_us),
             Part::Log => self.lots.between(60, 600),
             Part::Store => self.lots.between(500, 40_000),
+            Part::Loader => self.lots.between(500, 60_000),
         };
         let life = self.members[member].life;
         self.after(delay_us, Happening::Turn { member, life, part });
