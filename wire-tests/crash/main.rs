@@ -10,6 +10,8 @@
 //! | sequential names | a payload twice, or under another name than was acknowledged |
 //! | Stat | a register's version is not the number of times that it was set |
 //!
+//! Beside it, `early`: a server that is asked, and killed again, before it has read its tree.
+//!
 //! `CRASH_ROUNDS` (default 12) says how often it is killed, `CRASH_SEED` which random numbers are drawn; both are printed.
 
 #![allow(unreachable_pub, reason = "the modules of a test program are all its own")]
@@ -20,6 +22,7 @@
 )]
 #[path = "../differential/client.rs"]
 mod client;
+mod early;
 #[allow(dead_code, reason = "likewise")]
 #[path = "../differential/random.rs"]
 mod random;
@@ -30,6 +33,8 @@ use random::Random;
 use server::{Server, free_address, from_environment};
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 use worker::Worker;
 
@@ -42,12 +47,7 @@ fn a_killed_server_keeps_its_promises() {
     eprintln!("CRASH_ROUNDS={rounds} CRASH_SEED={seed}");
     let directory = tempfile::tempdir().expect("a directory");
     let address = free_address();
-    let config = format!(
-        "tickTime=2000\ndataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\nmaxSessionTimeout=1000000\n\
-         admin.enableServer=false\nmaxClientCnxns=0\n",
-        directory.path().join("data").display(),
-        address.port()
-    );
+    let config = zoo_cfg(directory.path(), address);
     fs::write(directory.path().join("zoo.cfg"), config).expect("the configuration is written");
 
     let mut random = Random::new(seed);
@@ -76,6 +76,15 @@ fn a_killed_server_keeps_its_promises() {
         answered > rounds * 100,
         "only {answered} requests were answered: the test has tested nothing"
     );
+}
+
+fn zoo_cfg(directory: &Path, address: SocketAddr) -> String {
+    format!(
+        "tickTime=2000\ndataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\nmaxSessionTimeout=1000000\n\
+         admin.enableServer=false\nmaxClientCnxns=0\n",
+        directory.join("data").display(),
+        address.port()
+    )
 }
 
 /// Every worker finds what it must find, and the queue is what all of them know.
