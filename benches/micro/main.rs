@@ -338,21 +338,33 @@ fn watches(bench: &Bench) {
         },
     );
     black_box(heard);
-    if !bench.wants("memory: bytes of RSS per one-shot watch, 1000000 of them") {
+    memory_of_watches(bench, "each on a path of its own, of 100 sessions", |number| {
+        let (session, watch) = (number % 100, number / 100);
+        (session, format!("/bench/watches/{session:04}/{watch:010}"))
+    });
+    memory_of_watches(bench, "of 1,000 sessions on the same 1,000 paths", |number| {
+        (number / 1_000, format!("/bench/watches/0000/{:010}", number % 1_000))
+    });
+}
+
+/// What a million watches take; `watch` gives session and path.
+fn memory_of_watches(bench: &Bench, which: &str, watch: impl Fn(usize) -> (usize, String)) {
+    const WATCHES: usize = 1_000_000;
+    let name = format!("memory: bytes of RSS per one-shot watch, {which}");
+    if !bench.wants(&name) {
         return;
     }
-    let many = Watches::new(WatchLimits::default());
+    let table = Watches::new(WatchLimits::default());
     let before = resident_bytes();
-    for number in 0..1_000_000 {
-        let (watcher, path) = (WatcherId(number as u64 % 1_000), path(number / 10));
-        many.add(watcher, path.as_str(), WatchKind::Data)
+    for number in 0..WATCHES {
+        let (session, path) = watch(number);
+        table
+            .add(WatcherId(session as u64), &path, WatchKind::Data)
             .expect("there is no limit");
     }
-    let each = resident_bytes().saturating_sub(before) / many.len().max(1);
-    println!(
-        "{:<58} {each:>10}",
-        format!("memory: bytes of RSS per one-shot watch, {} of them", many.len())
-    );
+    assert_eq!(table.len(), WATCHES, "no two are the same");
+    let each = resident_bytes().saturating_sub(before) as f64 / WATCHES as f64;
+    println!("{name:<84} {each:>10.1}");
 }
 
 const STAMP: Stamp = Stamp {

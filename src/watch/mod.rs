@@ -10,10 +10,21 @@
 //! | data set | DataChanged, likewise | – |
 //! | deleted | Deleted, likewise | Deleted at `/a/b`, for those not told yet; ChildrenChanged at `/a` |
 //!
+//! Both tables are kept as one: a watched path has one entry, with the modes of each watcher in both.
+//!
+//! ```text
+//!   text of a path ──▶ paths: entry by number ──▶ audience: numbers of watchers, with their modes
+//!                                  ▲                            │
+//!                                  └──── paths of each ◀── watchers ──▶ connection
+//! ```
+//!
 //! Invariants:
 //! - A one-shot watch is gone once it has fired; persistent ones stay until they are removed or their watcher goes.
-//! - `by_watcher` names exactly the paths at which a watcher has an entry, so that a connection's end is cheap.
-//! - No lock of one map is held while another is touched.
+//! - An audience names a watcher if and only if the watcher's paths name the entry: both change under the entry's lock. So a
+//!   connection's end is cheap, and a number that an audience names is good as long as the entry is locked.
+//! - Locks are taken in this order: an entry's part, then a part of the watchers or of the prefixes. None is held while an
+//!   event is delivered.
+//! - A watch alone on its path takes at most 64 bytes, one among a thousand at most 10, all in.
 //!
 //! The tables are shared: registrations come from many connections at once (each under the shared side of the state's
 //! lock), firing from the applier alone (under the exclusive side). That lock gives the order that the promises
@@ -23,14 +34,29 @@
 //!
 //! Source: Apache's `WatchManager`, `DataTree`.
 
-mod table;
+mod audience;
+mod modes;
+mod numbers;
+mod paths;
+mod prefixes;
+mod slab;
+mod watchers;
 
 use crate::proto::EventKind;
-use dashmap::DashMap;
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-use std::sync::Arc;
-use table::{Modes, Table};
+use audience::{Audience, Crowd};
+use modes::Modes;
+use paths::{Found, Paths};
+use roaring::RoaringBitmap;
+use slab::Slab;
+use smallvec::SmallVec;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use watchers::Watchers;
+
+/// Paths of a connection that has ended that are left at one go: in between, others get at the watchers.
+const LEFT_AT_ONCE: usize = 1024;
+
+/// Those whom a trigger reached: mostly one.
+type Told = SmallVec<[WatcherId; 8]>;
 
 /// Who watches: one connection of this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +107,9 @@ pub enum TooManyWatches {
     /// `maxWatchesPerZnode`.
     #[error("the znode has as many watches as it may")]
     OfZnode,
+    /// Four billion paths, or 268 million connections that watch: there is no memory for so many.
+    #[error("the server has as many watches as it can number")]
+    OfServer,
 }
 
 /// Limits on watches; 0 is none, as in ZooKeeper.
@@ -103,20 +132,16 @@ pub struct WatchCounts {
     pub watches: usize,
 }
 
-/// What a watcher has at one path, in either table.
-#[derive(Clone, Copy, Debug, Default)]
-struct Held {
-    data: bool,
-    child: bool,
-}
-
 /// Both tables.
 #[derive(Default)]
 pub struct Watches {
-    data: Table,
-    child: Table,
-    by_watcher: DashMap<WatcherId, HashMap<Arc<str>, Held, RandomState>, RandomState>,
+    paths: Paths,
+    watchers: Watchers,
     limits: WatchLimits,
+    /// Triples of table, path and watcher.
+    entries: AtomicUsize,
+    /// Recursive watches: while there are none, firing need not walk up to the root.
+    recursive: AtomicUsize,
 }
 
 impl Watches {
@@ -130,37 +155,52 @@ impl Watches {
 
     /// Registers a watch; registering it again changes nothing.
     pub fn add(&self, watcher: WatcherId, path: &str, kind: WatchKind) -> Result<(), TooManyWatches> {
-        let (data, child) = match kind {
-            WatchKind::Data => (Some(Modes::ONE_SHOT), None),
-            WatchKind::Child => (None, Some(Modes::ONE_SHOT)),
-            WatchKind::Persistent => (Some(Modes::PERSISTENT), Some(Modes::PERSISTENT)),
-            WatchKind::PersistentRecursive => (Some(Modes::RECURSIVE), None),
+        let wanted = Modes::of(kind);
+        let place = self.paths.place(path);
+        let mut watchers = self.watchers.of_id(watcher);
+        let known = watchers.number(watcher);
+        let (found, held) = match place.find() {
+            Ok(found) => {
+                let held = known.map_or(Modes::NONE, |number| {
+                    found.look(|audience, crowds| audience.modes(number, crowds))
+                });
+                if held.within(wanted) == wanted {
+                    return Ok(());
+                }
+                self.check_znode(&found, wanted, held)?;
+                (Ok(found), held)
+            }
+            Err(place) => (Err(place), Modes::NONE),
         };
-        self.check_limits(watcher, path, data.is_some(), child.is_some())?;
-        let path: Arc<str> = path.into();
-        if let Some(modes) = data {
-            self.data.add(&path, watcher, modes);
+        let limit = self.limits.per_connection;
+        if limit > 0 && held.is_empty() && known.is_some_and(|number| watchers.paths_of(number) >= limit) {
+            return Err(TooManyWatches::OfConnection);
         }
-        if let Some(modes) = child {
-            self.child.add(&path, watcher, modes);
+        let found = match found {
+            Ok(found) => found,
+            Err(place) => place.make().ok_or(TooManyWatches::OfServer)?,
+        };
+        let Some(number) = known.or_else(|| watchers.enter(watcher)) else {
+            found.change(|_, _| ());
+            return Err(TooManyWatches::OfServer);
+        };
+        watchers.joined(number, found.number());
+        let modes = held.and(wanted);
+        found.change(|audience, crowds| audience.set(number, modes, crowds));
+        self.entries.fetch_add(modes.tables() - held.tables(), Relaxed);
+        if wanted.has(Modes::RECURSIVE) {
+            self.recursive.fetch_add(1, Relaxed);
         }
-        let mut paths = self.by_watcher.entry(watcher).or_default();
-        let held = paths.entry(path).or_default();
-        held.data |= data.is_some();
-        held.child |= child.is_some();
         Ok(())
     }
 
-    fn check_limits(&self, watcher: WatcherId, path: &str, data: bool, child: bool) -> Result<(), TooManyWatches> {
-        if self.limits.per_connection > 0
-            && let Some(paths) = self.by_watcher.get(&watcher)
-            && paths.len() >= self.limits.per_connection
-            && !paths.contains_key(path)
-        {
-            return Err(TooManyWatches::OfConnection);
-        }
-        let full = |table: &Table| self.limits.per_znode > 0 && table.is_full_for(path, watcher, self.limits.per_znode);
-        if (data && full(&self.data)) || (child && full(&self.child)) {
+    fn check_znode(&self, found: &Found<'_>, wanted: Modes, held: Modes) -> Result<(), TooManyWatches> {
+        let limit = self.limits.per_znode;
+        let is_full = |table: Modes| {
+            let joins = wanted.has(table) && !held.has(table);
+            joins && found.look(|audience, crowds| audience.count(table, crowds)) >= limit
+        };
+        if limit > 0 && (is_full(Modes::DATA_TABLE) || is_full(Modes::CHILD_TABLE)) {
             return Err(TooManyWatches::OfZnode);
         }
         Ok(())
@@ -168,145 +208,150 @@ impl Watches {
 
     /// Whether such a watch is registered.
     pub fn contains(&self, watcher: WatcherId, path: &str, selector: WatchSelector) -> bool {
-        let (table, modes) = match selector {
-            WatchSelector::Any => return self.data.modes(path, watcher).any() || self.child.modes(path, watcher).any(),
-            WatchSelector::Only(WatchKind::Child) => (&self.child, Modes::ONE_SHOT),
-            WatchSelector::Only(WatchKind::Data) => (&self.data, Modes::ONE_SHOT),
-            WatchSelector::Only(WatchKind::Persistent) => (&self.data, Modes::PERSISTENT),
-            WatchSelector::Only(WatchKind::PersistentRecursive) => (&self.data, Modes::RECURSIVE),
+        let Some(found) = self.paths.find(path) else {
+            return false;
         };
-        table.modes(path, watcher).has(modes)
+        let Some(number) = self.watchers.of_id(watcher).number(watcher) else {
+            return false;
+        };
+        found
+            .look(|audience, crowds| audience.modes(number, crowds))
+            .has(Modes::selected(selector))
     }
 
     /// Removes such watches, and no others at the same path; returns whether there were any.
     pub fn remove(&self, watcher: WatcherId, path: &str, selector: WatchSelector) -> bool {
-        let (data, child) = match selector {
-            WatchSelector::Any => (Modes::ALL, Modes::ALL),
-            WatchSelector::Only(WatchKind::Child) => (Modes::NONE, Modes::ONE_SHOT),
-            WatchSelector::Only(WatchKind::Data) => (Modes::ONE_SHOT, Modes::NONE),
-            WatchSelector::Only(WatchKind::Persistent) => (Modes::PERSISTENT, Modes::PERSISTENT),
-            WatchSelector::Only(WatchKind::PersistentRecursive) => (Modes::RECURSIVE, Modes::NONE),
+        let Some(found) = self.paths.find(path) else {
+            return false;
         };
-        let from_data = self.data.remove(path, watcher, data);
-        let from_child = self.child.remove(path, watcher, child);
-        self.forget(watcher, path, !from_data.left.any(), !from_child.left.any());
-        from_data.removed.any() || from_child.removed.any()
+        self.remove_at(found, watcher, Modes::selected(selector))
     }
 
-    /// Removes all watches of a connection that has ended.
+    /// Removes all watches of a connection that has ended: it registers none any more.
     pub fn remove_watcher(&self, watcher: WatcherId) {
-        let Some((_, paths)) = self.by_watcher.remove(&watcher) else {
-            return;
-        };
-        for (path, held) in paths {
-            if held.data {
-                self.data.remove(&path, watcher, Modes::ALL);
+        loop {
+            let paths = self.watchers.some_paths(watcher, LEFT_AT_ONCE);
+            if paths.is_empty() {
+                return;
             }
-            if held.child {
-                self.child.remove(&path, watcher, Modes::ALL);
+            for path in paths {
+                // If it is not there, or another one by now, it has fired meanwhile.
+                if let Some(found) = self.paths.by_number(path) {
+                    self.remove_at(found, watcher, Modes::ALL);
+                }
             }
         }
+    }
+
+    fn remove_at(&self, found: Found<'_>, watcher: WatcherId, selected: Modes) -> bool {
+        let path = found.number();
+        let mut watchers = self.watchers.of_id(watcher);
+        let Some(number) = watchers.number(watcher) else {
+            return false;
+        };
+        let (held, left) = found.change(|audience, crowds| {
+            let held = audience.modes(number, crowds);
+            let left = held.without(selected);
+            if left != held {
+                audience.set(number, left, crowds);
+            }
+            (held, left)
+        });
+        if left == held {
+            return false;
+        }
+        if left.is_empty() {
+            watchers.parted(number, path);
+        }
+        self.entries.fetch_sub(held.tables() - left.tables(), Relaxed);
+        if held.without(left).has(Modes::RECURSIVE) {
+            self.recursive.fetch_sub(1, Relaxed);
+        }
+        true
     }
 
     /// Fires the watches of a znode's creation; `deliver` is called once per watcher and event.
     pub fn fire_created(&self, path: &str, deliver: &mut dyn FnMut(WatcherId, EventKind, &str)) {
-        self.fire_data(path, EventKind::Created, deliver);
-        self.fire_child(parent_of(path), EventKind::ChildrenChanged, &[], deliver);
+        self.fire(path, Modes::DATA_TABLE, EventKind::Created, deliver);
+        self.fire(parent_of(path), Modes::CHILD_TABLE, EventKind::ChildrenChanged, deliver);
     }
 
     /// Fires the watches of a znode whose data was set.
     pub fn fire_data_changed(&self, path: &str, deliver: &mut dyn FnMut(WatcherId, EventKind, &str)) {
-        self.fire_data(path, EventKind::DataChanged, deliver);
+        self.fire(path, Modes::DATA_TABLE, EventKind::DataChanged, deliver);
     }
 
     /// Fires the watches of a znode's deletion.
     pub fn fire_deleted(&self, path: &str, deliver: &mut dyn FnMut(WatcherId, EventKind, &str)) {
-        let mut told = self.fire_data(path, EventKind::Deleted, deliver);
-        told.sort_unstable();
-        self.fire_child(path, EventKind::Deleted, &told, deliver);
-        self.fire_child(parent_of(path), EventKind::ChildrenChanged, &[], deliver);
+        self.fire(path, Modes::ALL, EventKind::Deleted, deliver);
+        self.fire(parent_of(path), Modes::CHILD_TABLE, EventKind::ChildrenChanged, deliver);
     }
 
-    fn fire_data(
-        &self,
-        path: &str,
-        kind: EventKind,
-        deliver: &mut dyn FnMut(WatcherId, EventKind, &str),
-    ) -> Vec<WatcherId> {
-        let fired = self.data.fire(path);
-        for watcher in &fired.spent {
-            self.forget(*watcher, path, true, false);
+    /// Fires the watches of `path` among `among`; where the data table is part of that, the recursive ones above it too.
+    fn fire(&self, path: &str, among: Modes, kind: EventKind, deliver: &mut dyn FnMut(WatcherId, EventKind, &str)) {
+        if self.is_empty() {
+            return;
         }
-        let mut told = fired.watchers;
-        if self.data.has_recursive() {
+        let mut told = Told::new();
+        if let Some(found) = self.paths.find(path) {
+            self.spend(found, among, &mut told);
+        }
+        if among.has(Modes::RECURSIVE) && self.recursive.load(Relaxed) > 0 {
             let mut ancestor = path;
             while ancestor != "/" {
                 ancestor = parent_of(ancestor);
-                self.data.recursive_watchers(ancestor, &mut told);
+                if let Some(found) = self.paths.find(ancestor) {
+                    found.look(|audience, crowds| self.note(audience, crowds, Modes::RECURSIVE, &mut told));
+                }
             }
             told.sort_unstable();
             told.dedup();
         }
-        for watcher in &told {
-            deliver(*watcher, kind, path);
-        }
-        told
-    }
-
-    fn fire_child(
-        &self,
-        path: &str,
-        kind: EventKind,
-        told_sorted: &[WatcherId],
-        deliver: &mut dyn FnMut(WatcherId, EventKind, &str),
-    ) {
-        let fired = self.child.fire(path);
-        for watcher in &fired.spent {
-            self.forget(*watcher, path, false, true);
-        }
-        for watcher in fired
-            .watchers
-            .iter()
-            .filter(|watcher| told_sorted.binary_search(watcher).is_err())
-        {
-            deliver(*watcher, kind, path);
+        for watcher in told {
+            deliver(watcher, kind, path);
         }
     }
 
-    /// Keeps `by_watcher` true after entries have gone.
-    fn forget(&self, watcher: WatcherId, path: &str, data: bool, child: bool) {
-        let Some(mut paths) = self.by_watcher.get_mut(&watcher) else {
-            return;
-        };
-        let Some(held) = paths.get_mut(path) else { return };
-        held.data &= !data;
-        held.child &= !child;
-        if !held.data && !held.child {
-            paths.remove(path);
-        }
-        let empty = paths.is_empty();
-        drop(paths);
-        if empty {
-            self.by_watcher.remove_if(&watcher, |_, paths| paths.is_empty());
-        }
+    /// Notes who watches in any of `among`, and takes the one-shot modes from them.
+    fn spend(&self, found: Found<'_>, among: Modes, told: &mut Told) {
+        let path = found.number();
+        let gone = found.change(|audience, crowds| {
+            let before = entries(audience, crowds);
+            audience.fire(among, crowds, |watcher, left| {
+                told.extend(if left.is_empty() {
+                    self.watchers.left(watcher, path)
+                } else {
+                    self.watchers.id(watcher)
+                });
+            });
+            before - entries(audience, crowds)
+        });
+        self.entries.fetch_sub(gone, Relaxed);
+    }
+
+    fn note(&self, audience: &Audience, crowds: &Slab<Crowd>, among: Modes, told: &mut Told) {
+        audience.for_each(among, crowds, |watcher| told.extend(self.watchers.id(watcher)));
     }
 
     /// Numbers for `wchs`. Walks the data table: for operators, not for the request path.
     pub fn counts(&self) -> WatchCounts {
-        let mut connections = hashbrown::HashSet::<WatcherId, RandomState>::default();
+        let mut connections = RoaringBitmap::new();
         let mut counts = WatchCounts::default();
-        self.data.for_each(|_, watcher| {
-            connections.insert(watcher);
-            counts.watches += 1;
+        self.paths.for_each(|_, audience, crowds| {
+            let watches = audience.count(Modes::DATA_TABLE, crowds);
+            counts.watches += watches;
+            counts.paths += usize::from(watches > 0);
+            audience.for_each(Modes::DATA_TABLE, crowds, |watcher| {
+                connections.insert(watcher.0);
+            });
         });
-        counts.paths = self.data.paths();
-        counts.connections = connections.len();
+        counts.connections = usize::try_from(connections.len()).unwrap_or(usize::MAX);
         counts
     }
 
     /// How many watches there are in both tables, in constant time.
     pub fn len(&self) -> usize {
-        self.data.len() + self.child.len()
+        self.entries.load(Relaxed)
     }
 
     /// Whether nobody watches anything.
@@ -315,9 +360,18 @@ impl Watches {
     }
 
     /// Calls `visit` with every watcher and path of the data table, in no order: for `wchc` and `wchp`.
-    pub fn for_each(&self, visit: impl FnMut(&str, WatcherId)) {
-        self.data.for_each(visit);
+    pub fn for_each(&self, mut visit: impl FnMut(&str, WatcherId)) {
+        let mut found = Told::new();
+        self.paths.for_each(|path, audience, crowds| {
+            self.note(audience, crowds, Modes::DATA_TABLE, &mut found);
+            found.drain(..).for_each(|watcher| visit(path, watcher));
+        });
     }
+}
+
+/// In both tables.
+fn entries(audience: &Audience, crowds: &Slab<Crowd>) -> usize {
+    audience.count(Modes::DATA_TABLE, crowds) + audience.count(Modes::CHILD_TABLE, crowds)
 }
 
 /// The parent's path; the root is its own.
@@ -328,5 +382,7 @@ fn parent_of(path: &str) -> &str {
     }
 }
 
+#[cfg(test)]
+mod property_tests;
 #[cfg(test)]
 mod tests;
