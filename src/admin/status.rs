@@ -184,6 +184,7 @@ impl Status {
             ("sessionless_connections_expired", &statistics.handshakes_timed_out),
             ("slow_clients_closed", &statistics.slow_clients),
             ("unsuccessful_handshake", &statistics.tls_handshakes_failed),
+            ("watches_refused", &statistics.watches_refused),
         ];
         Computed {
             gauges,

@@ -9,6 +9,7 @@ use crate::proto::{
 use crate::state_machine::{Missing, State};
 use crate::watch::{WatchKind, WatchSelector, WatcherId};
 use bytes::{Bytes, BytesMut};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A request that needs no log, decoded.
 #[derive(Debug)]
@@ -141,7 +142,11 @@ fn with_no_persistent(body: SetWatchesRequest) -> SetWatches2Request {
 
 fn register(surroundings: &Surroundings<'_>, asker: &Asker<'_>, path: &str, kind: WatchKind) -> Result<(), ErrorCode> {
     surroundings.watches.add(asker.watcher, path, kind).map_err(|limit| {
-        tracing::warn!(session = %asker.session, path, "a watch is refused: {limit}");
+        let refused = surroundings.statistics.watches_refused.fetch_add(1, Relaxed) + 1;
+        // Less and less often: a client may go on for ever.
+        if refused.is_power_of_two() {
+            tracing::warn!(session = %asker.session, path, refused, "a watch is refused: {limit}");
+        }
         ErrorCode::ThrottledOp
     })
 }

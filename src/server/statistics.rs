@@ -35,6 +35,8 @@ pub struct Statistics {
     pub slow_clients: AtomicU64,
     /// Times that a socket was not read on because of a limit on what waits.
     pub pauses: AtomicU64,
+    /// Watches refused because there are too many: `maxWatchesPerConnection`, `maxWatchesPerZnode`.
+    pub watches_refused: AtomicU64,
     /// Auth packets refused.
     pub auth_failed: AtomicU64,
     /// Groups written to the log.
@@ -110,6 +112,7 @@ impl Default for Statistics {
             malformed: AtomicU64::new(0),
             slow_clients: AtomicU64::new(0),
             pauses: AtomicU64::new(0),
+            watches_refused: AtomicU64::new(0),
             auth_failed: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             slow_syncs: AtomicU64::new(0),
