@@ -94,6 +94,7 @@ const PURE: &[&str] = &[
     "server/digest_md5.rs",
     "server/applier.rs",
     "server/stall.rs",
+    "server/storm.rs",
 ];
 
 /// What a pure room may not name.

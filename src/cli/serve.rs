@@ -398,6 +398,7 @@ fn settings(config: &Config, descriptors: Option<Descriptors>) -> Settings {
         outbound_limit_bytes: usize::try_from(config.limits.outbound_queue_bytes).unwrap_or(usize::MAX),
         outbound_limit_events: config.limits.outbound_queue_messages as usize,
         outbound_stall_ms: config.limits.outbound_stall_timeout_ms.into(),
+        fan_out_jitter_ms: config.limits.watch_fan_out_jitter_ms.into(),
         skip_acl: config.auth.skip_acl,
         digest_enabled: config.auth.providers.contains(&config::AuthProvider::Digest),
         digest_algorithm: match config.auth.digest_algorithm {

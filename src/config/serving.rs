@@ -71,6 +71,9 @@ pub enum MemoryBudget {
     Bytes(NonZeroU64),
 }
 
+/// An event that is a minute late is of no use to anybody.
+const MOST_JITTER_MS: u32 = 60_000;
+
 /// What clients may make the server hold. `None` stands for "unlimited".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -90,6 +93,9 @@ pub struct Limits {
     pub max_watches_per_connection: Option<NonZeroU32>,
     /// Watches on one path (`maxWatchesPerZnode`, ours). Default unlimited, as in ZooKeeper; 10,000 is sane.
     pub max_watches_per_znode: Option<NonZeroU32>,
+    /// Over how long the events of one change are spread that reaches more than 64 connections, in milliseconds
+    /// (`watch.fanoutJitterMs`, ours). Default 0: as fast as they can be sent.
+    pub watch_fan_out_jitter_ms: u32,
     /// Memory for tree values, dirty records, memtables and log entries together (`memoryBudget`, ours). Default 50 %:
     /// the other half is for the page cache, in which the disk engine's blocks live, and for bursts.
     pub memory_budget: MemoryBudget,
@@ -117,6 +123,7 @@ impl Default for Limits {
             max_outstanding_requests: 1000,
             max_watches_per_connection: None,
             max_watches_per_znode: None,
+            watch_fan_out_jitter_ms: 0,
             memory_budget: MemoryBudget::Percent(50),
             outbound_queue_messages: 1000,
             outbound_queue_bytes: 4 << 20,
@@ -329,6 +336,17 @@ pub(super) const KEYS: &[Key] = &[
             set: |draft, limit| draft.config.limits.max_watches_per_znode = limit.and_then(NonZeroU32::new),
         },
         "watches on one path; more are refused with an error (ours)",
+    ),
+    Key::honoured(
+        "watch.fanoutJitterMs",
+        "0",
+        Setter::Number {
+            unit: Unit::Milliseconds,
+            min: 0,
+            max: MOST_JITTER_MS,
+            set: |draft, jitter| draft.config.limits.watch_fan_out_jitter_ms = jitter,
+        },
+        "over how long the events of a change that reaches more than 64 clients are spread, at random (ours)",
     ),
     Key::not_yet(
         "memoryBudget",

@@ -157,6 +157,9 @@ const LISTENERS: &[Case] = &[
     ("maxWatchesPerZnode", "10001", |c| {
         c.limits.max_watches_per_znode == NonZeroU32::new(10_001)
     }),
+    ("watch.fanoutJitterMs", "250", |c| {
+        c.limits.watch_fan_out_jitter_ms == 250
+    }),
     ("memoryBudget", "2GiB", |c| {
         c.limits.memory_budget == MemoryBudget::Bytes(NonZeroU64::new(2 << 30).unwrap())
     }),

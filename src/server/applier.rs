@@ -12,14 +12,17 @@
 //! Every read holds the shared side of that lock while it looks, registers its watch and queues its reply. So nobody sees
 //! a change before its event, and no watch misses a change (EventBeforeData, SessionOrder, WatchComplete).
 //!
-//! One hold is bounded ([`COMMANDS_PER_HOLD`]); then readers get their turn. Sockets are woken after it.
+//! One hold is bounded ([`COMMANDS_PER_HOLD`], [`EVENTS_PER_HOLD`]); then readers get their turn. Sockets are woken after it;
+//! those of a storm by [`super::fan_out`].
 
 use super::Failure;
 use super::connection::Connection;
+use super::fan_out::AT_ONCE;
 use super::pending::Closing;
 use super::pipeline::Surroundings;
 use super::recorded::OfApplier;
 use super::shared::{AppliedTo, SERVING, SessionNews, Shared};
+use super::storm::Leftover;
 use crate::proto::{EventKind, Malformed, OpCode, SessionId, WatchEvent, Zxid};
 use crate::replica::{MembersAt, PassedBarriers, SnapshotPoint};
 use crate::state_machine::{AclRef, Applied, Batch, Change, Command, ConnectionId, Missing, Stamp, State};
@@ -34,6 +37,9 @@ const COMMANDS_PER_HOLD: usize = 64;
 
 /// Connections that are sent their replies without waking their tasks, at most in one step.
 const PROMPT_CONNECTIONS: usize = 4;
+/// Events that are queued under one hold; those beyond are a storm's ([`super::storm`]), and end the hold with the command that
+/// they belong to. Low in tests, so that the simulation has storms.
+const EVENTS_PER_HOLD: usize = if cfg!(test) { 2 } else { 1000 };
 
 /// An entry of the log that this program cannot apply: going on would part this member from the others.
 #[derive(Debug, thiserror::Error)]
@@ -68,10 +74,17 @@ pub(super) struct Applier {
     waits_to_serve: bool,
     sessions: Vec<SessionNews>,
     changes: Vec<Change>,
-    /// Connections that have got something in this step.
+    /// Connections that have got something in this step, and are woken after it.
     reached: Vec<Arc<Connection>>,
     /// Whether few of them are sent it here: see [`Applier::set_prompt`].
     is_prompt: bool,
+    /// Those that have got an event of the change at hand.
+    told: Vec<Arc<Connection>>,
+    /// Those of changes that have reached very many: they are woken a few at a time.
+    storm: Vec<Arc<Connection>>,
+    /// Events queued in this hold, and those beyond what it may queue.
+    queued: usize,
+    leftover: Leftover,
     recorded: OfApplier,
 }
 
@@ -91,6 +104,10 @@ impl Applier {
             changes: Vec::new(),
             reached: Vec::new(),
             is_prompt: false,
+            told: Vec::new(),
+            storm: Vec::new(),
+            queued: 0,
+            leftover: Leftover::default(),
             recorded: OfApplier::new(),
         }
     }
@@ -211,13 +228,41 @@ impl Applier {
     fn publish(&mut self, stamp: &Stamp, commands: &[Command]) {
         let shared = self.shared.clone();
         let surroundings = shared.surroundings();
-        let mut state = shared.state.write();
-        for command in commands {
-            self.publish_command(&mut state, stamp, command, &surroundings);
+        let mut commands = commands.iter();
+        while !commands.as_slice().is_empty() {
+            let mut state = shared.state.write();
+            self.queued = 0;
+            for command in commands.by_ref() {
+                self.publish_command(&mut state, stamp, command, &surroundings);
+                if !self.leftover.is_empty() {
+                    break;
+                }
+            }
+            shared.set_applied_zxid(state.zxid());
+            let is_storm = !self.leftover.is_empty();
+            if is_storm {
+                shared.storm.begin(std::mem::take(&mut self.leftover));
+            }
+            drop(state);
+            self.wake_reached();
+            if is_storm {
+                self.weather(&surroundings);
+            }
         }
-        shared.set_applied_zxid(state.zxid());
-        drop(state);
-        self.wake_reached();
+    }
+
+    /// Queues the events of a storm, slice by slice; only then anything else is applied.
+    fn weather(&mut self, surroundings: &Surroundings<'_>) {
+        let shared = self.shared.clone();
+        loop {
+            let goes_on = shared
+                .storm
+                .slice(|id| shared.connection(id), surroundings, &mut self.storm);
+            self.wake_reached();
+            if !goes_on {
+                return;
+            }
+        }
     }
 
     fn publish_command(
@@ -240,8 +285,15 @@ impl Applier {
         {
             connection.with_pipeline(|pipeline| pipeline.applied(command, &applied, surroundings));
         }
+        let asker = connection.as_ref().map(|connection| connection.id);
         for change in changes.drain(..) {
-            self.announce(&change, &applied, command, state, surroundings);
+            self.announce(&change, &applied, (command, asker), state, surroundings);
+            let woken = if self.told.len() > AT_ONCE {
+                &mut self.storm
+            } else {
+                &mut self.reached
+            };
+            woken.append(&mut self.told);
             self.recorded.announced();
         }
         self.changes = changes;
@@ -265,21 +317,27 @@ impl Applier {
         &mut self,
         change: &Change,
         applied: &Applied,
-        command: &Command,
+        (command, asker): (&Command, Option<ConnectionId>),
         state: &State,
         surroundings: &Surroundings<'_>,
     ) {
         let watches = &surroundings.watches;
         match change {
             Change::Created { path, acl, parent_acl } => {
-                watches.fire_created(path, &mut self.delivery(applied.zxid, acl, parent_acl, surroundings));
+                watches.fire_created(
+                    path,
+                    &mut self.delivery(applied.zxid, asker, (acl, parent_acl), surroundings),
+                );
             }
             Change::Deleted { .. } if planted!(EventForgotten) && command.op == OpCode::CloseSession => {}
             Change::Deleted { path, acl, parent_acl } => {
-                watches.fire_deleted(path, &mut self.delivery(applied.zxid, acl, parent_acl, surroundings));
+                watches.fire_deleted(
+                    path,
+                    &mut self.delivery(applied.zxid, asker, (acl, parent_acl), surroundings),
+                );
             }
             Change::DataChanged { path, acl } => {
-                watches.fire_data_changed(path, &mut self.delivery(applied.zxid, acl, acl, surroundings));
+                watches.fire_data_changed(path, &mut self.delivery(applied.zxid, asker, (acl, acl), surroundings));
             }
             Change::SessionOpened { session } | Change::SessionAttached { session } => {
                 self.session_opened(*session, command, state);
@@ -288,37 +346,48 @@ impl Applier {
         }
     }
 
-    /// Queues events to the connections that watch. An event is encoded once, however many do.
+    /// Queues events to the connections that watch. An event is encoded once, however many do. What goes beyond what one
+    /// hold may queue is left over, but for `asker`: it gets the reply to the command in this hold.
     fn delivery<'a>(
         &'a mut self,
         zxid: Zxid,
-        acl: &'a AclRef,
-        parent_acl: &'a AclRef,
+        asker: Option<ConnectionId>,
+        (acl, parent_acl): (&'a AclRef, &'a AclRef),
         surroundings: &'a Surroundings<'a>,
     ) -> impl FnMut(WatcherId, EventKind, &str) + 'a {
         let mut encoded: Option<(EventKind, Bytes)> = None;
+        let mut noted: Option<EventKind> = None;
         move |watcher, kind, path| {
-            let Some(connection) = self.shared.connection(ConnectionId(watcher.0)) else {
-                return;
-            };
+            let id = ConnectionId(watcher.0);
             // One change makes at most one event of each kind, so the kind says which path it is.
             let frame = match &encoded {
-                Some((encoded_kind, frame)) if *encoded_kind == kind => frame.clone(),
-                _ => WatchEvent {
-                    kind,
-                    path: path.into(),
+                Some((encoded_kind, frame)) if *encoded_kind == kind => frame,
+                _ => {
+                    let event = WatchEvent {
+                        kind,
+                        path: path.into(),
+                    };
+                    &encoded.insert((kind, event.to_frame(zxid))).1
                 }
-                .to_frame(zxid),
             };
-            encoded = Some((kind, frame.clone()));
             let acl = if kind == EventKind::ChildrenChanged {
                 parent_acl
             } else {
                 acl
             };
-            connection.with_pipeline(|pipeline| pipeline.event(&frame, acl, surroundings));
             self.recorded.fired(kind);
-            self.reached.push(connection);
+            if self.queued >= EVENTS_PER_HOLD && asker != Some(id) {
+                if noted != Some(kind) {
+                    noted = Some(kind);
+                    self.leftover.note(frame, acl);
+                }
+                return self.leftover.is_for(id);
+            }
+            self.queued += 1;
+            if let Some(connection) = self.shared.connection(id) {
+                connection.with_pipeline(|pipeline| pipeline.event(frame, acl, surroundings));
+                self.told.push(connection);
+            }
         }
     }
 
@@ -395,5 +464,9 @@ impl Applier {
                 connection.wake_up();
             }
         }
+        self.shared.fan_out.wake(&mut self.storm);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! One client connection: its pipeline, and how it speaks with the socket's task and with the applier.
 //!
-//! Locks are taken in this order: the state, then the pipeline. The pipeline's lock is short and never held across an
+//! Locks are taken in this order: the state, then a storm's, then the pipeline. The pipeline's lock is short and never held across an
 //! await, a file or a socket.
 
 use super::admission::LARGE_BYTES;
@@ -19,7 +19,8 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -42,6 +43,8 @@ pub struct Connection {
     wake: Notify,
     /// The socket's writing side, if it is a plain one, for who has just made its reply.
     prompt_writer: Mutex<Option<PromptWriter>>,
+    /// Whether it stands in the line of those to be woken because of an event.
+    waits: AtomicBool,
     /// The tick in which its session was last reported to be alive.
     touched_tick: AtomicU64,
     /// Bytes that the last turn left in the socket's buffer: if there are more now, the client has sent something.
@@ -93,6 +96,7 @@ impl Connection {
             pipeline: Mutex::new(Pipeline::new(origin, identities, shared.sixteen_random_bytes())),
             wake: Notify::new(),
             prompt_writer: Mutex::new(None),
+            waits: AtomicBool::new(false),
             touched_tick: AtomicU64::new(0),
             left_bytes: AtomicUsize::new(0),
             is_opening: AtomicBool::new(false),
@@ -157,6 +161,17 @@ impl Connection {
     /// What the request at the front waits for may be in memory.
     pub(super) fn unpark(&self) {
         self.with_pipeline(Pipeline::unpark);
+        self.wake_up();
+    }
+
+    /// It will be woken soon; says whether that is new.
+    pub(super) fn begin_to_wait(&self) -> bool {
+        !self.waits.swap(true, AcqRel)
+    }
+
+    /// Wakes it after it has waited for that. An event that is queued from here on has it wait again.
+    pub(super) fn end_to_wait(&self) {
+        self.waits.store(false, Release);
         self.wake_up();
     }
 
@@ -261,7 +276,8 @@ impl Connection {
                 let stalled = pipeline
                     .stalled_since_us
                     .is_some_and(|since| now_us.saturating_sub(since) > settings.outbound_stall_ms * 1000);
-                if stalled {
+                // Whom the bytes in its queue have closed before is counted already.
+                if stalled && !matches!(pipeline.phase, Phase::Closing(Closing::SlowClient)) {
                     self.shared.statistics.slow_clients.fetch_add(1, Relaxed);
                 }
                 stalled
@@ -404,9 +420,10 @@ impl Connection {
             return None;
         }
         let state = self.shared.state.read();
-        let mut pipeline = self.pipeline.lock();
         // Later than when the requests were taken in: what lies between is their latency.
         let surroundings = &self.shared.surroundings();
+        self.shared.storm.catch_up(self, surroundings);
+        let mut pipeline = self.pipeline.lock();
         let queued_bytes = pipeline.outbound.len();
         pipeline.answer(&state, surroundings, ANSWERS_PER_HOLD, ANSWER_BYTES_PER_HOLD);
         let answered_bytes = pipeline.outbound.len().saturating_sub(queued_bytes);

@@ -37,6 +37,7 @@ mod driver;
 mod duties;
 mod ensemble;
 mod ensemble_view;
+mod fan_out;
 mod hand_over;
 mod handshake;
 mod inbox;
@@ -62,6 +63,7 @@ pub mod space;
 mod stall;
 pub mod statistics;
 mod store;
+mod storm;
 mod tally;
 pub mod transfer;
 
@@ -425,6 +427,7 @@ impl Server {
             tokio::spawn(doors::accept(self.shared.clone(), door));
         }
         tokio::spawn(doors::sweep(self.shared.clone()));
+        tokio::spawn(fan_out::run(self.shared.clone()));
     }
 
     /// Waits until something fails.

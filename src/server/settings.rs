@@ -47,6 +47,8 @@ pub struct Settings {
     pub outbound_limit_events: usize,
     /// `outboundQueue.stallTimeoutMs`: how long a connection's queue may stay over its limit before it is closed, ms.
     pub outbound_stall_ms: u64,
+    /// `watch.fanoutJitterMs`: over how long the events of a change that reaches many connections are spread, ms.
+    pub fan_out_jitter_ms: u64,
     /// `skipACL`.
     pub skip_acl: bool,
     /// `DigestAuthenticationProvider.enabled`.

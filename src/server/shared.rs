@@ -6,6 +6,7 @@ use super::clock::Clock;
 use super::connection::{Connection, ConnectionView};
 use super::crew::Crew;
 use super::ensemble_view::{EnsembleBoard, EnsembleRole, EnsembleView};
+use super::fan_out::FanOut;
 use super::handshake::NewSession;
 use super::inbox::Inbox;
 use super::loading::Loading;
@@ -15,6 +16,7 @@ use super::read_only::ReadOnlySessions;
 use super::settings::Settings;
 use super::snapshot::{SnapshotArrived, SnapshotView};
 use super::statistics::Statistics;
+use super::storm::Storm;
 use crate::proto::{Identity, SessionId, Zxid};
 use crate::replica::{Peer, PeerMessage, Registry, Standing};
 use crate::state_machine::{Command, ConnectionId, ServerId, State};
@@ -178,6 +180,10 @@ pub struct Shared {
     pub(super) crew: OnceLock<Arc<Crew>>,
     /// Whether the log writes something that others wait for.
     log_is_busy: AtomicBool,
+    /// Connections to be woken, of changes that reach many.
+    pub(super) fan_out: FanOut,
+    /// Events that a publish step has left over.
+    pub(super) storm: Storm,
     pub(super) words: Box<dyn Words>,
     pub(super) connections: DashMap<ConnectionId, Arc<Connection>, RandomState>,
     /// Which connection a session is bound to on this server.
@@ -225,6 +231,8 @@ impl Shared {
             driver: Arc::default(),
             crew: OnceLock::new(),
             log_is_busy: AtomicBool::new(false),
+            fan_out: FanOut::default(),
+            storm: Storm::default(),
             words,
             connections: DashMap::default(),
             bound: Mutex::default(),

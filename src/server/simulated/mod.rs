@@ -137,7 +137,7 @@ impl Peers for Links {
 }
 
 /// Answers no words: every connection begins with a handshake.
-struct NoWords;
+pub(super) struct NoWords;
 
 impl Words for NoWords {
     fn answer(&self, _first_bytes: &[u8]) -> Word {
@@ -296,7 +296,10 @@ impl SimulatedMember {
         match part {
             Part::Driver => drop(self.driver.step(&mut taken(&self.shared.driver))?),
             Part::Log => drop(self.log.turn(&mut taken(&self.log_inbox))?),
-            Part::Applier => drop(self.checkpointer.step(&mut taken(&self.applier_inbox))?),
+            Part::Applier => {
+                self.checkpointer.step(&mut taken(&self.applier_inbox))?;
+                self.shared.fan_out.wake_all();
+            }
             Part::Store => self.store(disk),
             Part::Loader => self.is_loading = loading::turn(&self.shared)?,
         }
@@ -458,7 +461,7 @@ fn log_options(seed: u64) -> LogOptions {
     }
 }
 
-fn settings(plan: &MemberPlan) -> Settings {
+pub(super) fn settings(plan: &MemberPlan) -> Settings {
     Settings {
         server: plan.server,
         max_request_bytes: 1 << 20,
@@ -472,6 +475,7 @@ fn settings(plan: &MemberPlan) -> Settings {
         outbound_limit_bytes: 4 << 20,
         outbound_limit_events: 1000,
         outbound_stall_ms: 60_000,
+        fan_out_jitter_ms: 0,
         skip_acl: false,
         digest_enabled: false,
         digest_algorithm: DigestAlgorithm::default(),
