@@ -14,13 +14,13 @@
 //! ```
 //!
 //! Invariants:
-//! - Locks are taken in this order: state, then a connection's pipeline, then whatever is left; none is held across an
+//! - Locks are taken in this order: state, then the storm's, then a connection's pipeline, then whatever is left; none is held across an
 //!   await, a file or a socket.
 //! - A reply to a write is queued only by the applier, which gets an entry only when it is on disk and committed.
 //! - Any thread that fails stops the whole server with its reason: nothing is retried that may have lost a promise.
 //!
-//! Pure parts: [`pipeline`], `parking`, `local`, `handshake`, `read_only`, `authentication`, `sasl`, `digest_md5`, `stall`; `applier` but
-//! for waking tasks.
+//! Pure parts: [`pipeline`], `parking`, `local`, `handshake`, `read_only`, `authentication`, `sasl`, `digest_md5`, `stall`, `storm`;
+//! `applier` but for waking tasks.
 
 mod admission;
 mod applier;
