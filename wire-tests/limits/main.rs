@@ -170,7 +170,12 @@ fn slow_tls_handshakes_end_in_time_and_keep_nobody_out() {
             .iter_mut()
             .for_each(|socket| assert!(crowd::is_closed(socket, PATIENCE), "a slow handshake stays"));
     });
-    assert!(stage.metric("zk_unsuccessful_handshake") >= dawdling.len() as u64);
+    crowd::until("all of them are counted", || {
+        // On a slow machine, the first byte of some comes too late to begin one.
+        let expired = stage.metric("zk_sessionless_connections_expired");
+        stage.metric("zk_unsuccessful_handshake") + expired >= dawdling.len() as u64
+    });
+    assert!(stage.metric("zk_unsuccessful_handshake") > 0);
     crowd::until("all handshakes are over", || {
         stage.metric("zk_outstanding_tls_handshake") == 0
     });
