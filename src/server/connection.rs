@@ -459,15 +459,25 @@ impl Conversation for Connection {
                 break;
             }
         }
-        if self.is_opening.load(Relaxed) && !self.with_pipeline(|pipeline| matches!(pipeline.phase, Phase::Opening(_)))
-        {
-            self.is_opening.store(false, Relaxed);
-            self.shared.end_handshake(self.id);
-        }
-        if self.is_writing_large.load(Relaxed) && !self.with_pipeline(|pipeline| pipeline.writes_large_value()) {
-            self.is_writing_large.store(false, Relaxed);
-            self.shared.end_large_value(self.id);
-        }
+        let flow = self.settle(received, output, has_more, &surroundings);
+        self.leave_lines();
+        flow
+    }
+
+    fn wake(&self) -> &Notify {
+        &self.wake
+    }
+}
+
+impl Connection {
+    /// What the task does next, once nothing more is to be taken in or answered.
+    fn settle(
+        &self,
+        received: &BytesMut,
+        output: &mut BytesMut,
+        has_more: bool,
+        surroundings: &Surroundings<'_>,
+    ) -> Flow {
         let mut pipeline = self.pipeline.lock();
         pipeline.tally.flush(&self.shared.statistics);
         if self.shared.is_draining() && received.is_empty() && pipeline.is_idle() {
@@ -481,8 +491,8 @@ impl Conversation for Connection {
                 pipeline.outbound = BytesMut::new();
             }
         }
-        pipeline.check_outbound(&surroundings);
-        let flow = pipeline.flow(&surroundings);
+        pipeline.check_outbound(surroundings);
+        let flow = pipeline.flow(surroundings);
         pipeline.note_task(!output.is_empty() || has_more || flow != Flow::Read);
         if flow == Flow::Pause && matches!(pipeline.phase, Phase::Open) {
             surroundings.statistics.pauses.fetch_add(1, Relaxed);
@@ -493,7 +503,24 @@ impl Conversation for Connection {
         flow
     }
 
-    fn wake(&self) -> &Notify {
-        &self.wake
+    /// Lets the next ones begin where its own handshake or large value has come to its end. Looked at after the task has noted
+    /// whether it is to be woken: what comes to its end later wakes it, since it does not read until then.
+    fn leave_lines(&self) {
+        let (is_opening, is_writing_large) = (self.is_opening.load(Relaxed), self.is_writing_large.load(Relaxed));
+        if !is_opening && !is_writing_large {
+            return;
+        }
+        let (opens, writes) = self.with_pipeline(|pipeline| {
+            let opens = matches!(pipeline.phase, Phase::Opening(_));
+            (opens, pipeline.writes_large_value())
+        });
+        if is_opening && !opens {
+            self.is_opening.store(false, Relaxed);
+            self.shared.end_handshake(self.id);
+        }
+        if is_writing_large && !writes {
+            self.is_writing_large.store(false, Relaxed);
+            self.shared.end_large_value(self.id);
+        }
     }
 }
