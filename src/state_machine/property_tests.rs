@@ -506,6 +506,79 @@ fn some_group(store: &Store, index: &prop::sample::Index) -> Missing {
     missing
 }
 
+/// Reads all of a store behind what a start reads of it.
+fn read_in_parts(store: &Store) -> Result<State, LoadError> {
+    let mut state = store.load_part();
+    let groups: BTreeSet<&Vec<u8>> = store.nodes.keys().map(|(parent, _)| parent).collect();
+    for group in groups.into_iter().filter(|group| !group.is_empty()) {
+        state.bring(group, store.children(group), true)?;
+    }
+    while !state.finish_loading(1)? {}
+    Ok(state)
+}
+
+#[test]
+fn what_is_missing_or_altered_is_found_when_all_is_read() {
+    let mut state = State::new();
+    let (mut store, mut changes) = (Store::default(), Vec::new());
+    let create = |path: &str, flags| {
+        let request = CreateRequest {
+            path: path.into(),
+            data: Some(Bytes::from_static(b"data")),
+            acl: Some(vec![Acl::open()]),
+            flags,
+            ttl_ms: None,
+        };
+        Action::Write(SESSIONS[0], OWN, 0, Write::Create(OpCode::Create, request))
+    };
+    let mut actions = opened(vec![create("/a/a/e", 1), create("/a/a/x", 0), create("/b/y", 0)]);
+    actions.push(Action::Checkpoint);
+    for action in actions {
+        if let Some(command) = command(&resolved(&action, &state)) {
+            assert!(state.apply(&Stamp::default(), &command, &mut changes).result.is_ok());
+        }
+    }
+    store.write(state.take_dirty());
+    let whole = read_in_parts(&store).unwrap();
+    assert_eq!((whole.digest(), whole.counts()), (state.digest(), state.counts()));
+
+    let of_a = |name: &str| (b"/a/a".to_vec(), name.as_bytes().to_vec());
+    let damaged = |damage: &dyn Fn(&mut Store)| {
+        let mut store = store.clone();
+        damage(&mut store);
+        read_in_parts(&store).err()
+    };
+    let lost = damaged(&|store| _ = store.nodes.remove(&of_a("x")));
+    assert!(matches!(lost, Some(LoadError::Digest { .. })), "{lost:?}");
+    let altered = damaged(&|store| store.nodes.get_mut(&of_a("x")).unwrap().stat.version += 1);
+    assert!(matches!(altered, Some(LoadError::Digest { .. })), "{altered:?}");
+    let miscounted = damaged(&|store| store.totals.nodes += 1);
+    assert!(
+        matches!(miscounted, Some(LoadError::Totals { missing: 1, .. })),
+        "{miscounted:?}"
+    );
+    let not_held = damaged(&|store| store.ephemerals.clear());
+    assert!(matches!(not_held, Some(LoadError::NoSession { .. })), "{not_held:?}");
+    let not_there = damaged(&|store| _ = store.ephemerals.insert((SESSIONS[1], "/b/z".into())));
+    assert!(
+        matches!(not_there, Some(LoadError::NoEphemeral { .. })),
+        "{not_there:?}"
+    );
+}
+
+#[test]
+#[should_panic(expected = "Linear: the children of a znode are brought before")]
+fn what_is_absent_is_never_taken_for_what_does_not_exist() {
+    let (mut state, mut store) = (State::new(), Store::default());
+    for action in opened(Vec::new()) {
+        if let Some(command) = command(&resolved(&action, &state)) {
+            state.apply(&Stamp::default(), &command, &mut Vec::new());
+        }
+    }
+    store.write(state.take_dirty());
+    let _ = store.load_part().stat("/a/nothing");
+}
+
 fn data_of(state: &State, path: &str) -> Option<Bytes> {
     let mut out = BytesMut::new();
     let query = Query::GetData(PathWatch {
