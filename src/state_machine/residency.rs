@@ -19,7 +19,8 @@
 //! - Digest, counts and the ephemerals of sessions are those of the whole tree from the start on. What is read is taken off
 //!   what is absent; at the end nothing may be left over.
 //!
-//! Left out on purpose: groups do not leave memory again.
+//! Left out on purpose: groups do not leave memory again, and none is divided: a start waits for all children of the root,
+//! and whoever wants one of a hundred thousand children waits for the others.
 
 use super::acl::AclId;
 use super::checkpoint::Totals;
