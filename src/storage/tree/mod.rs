@@ -8,8 +8,9 @@
 //! Invariants:
 //! - A batch holds the records that changed and the [`Meta`] that they lead to; after any crash the store is at the end of
 //!   one batch that was committed, at or behind the last durable one. All kinds share one keyspace for that reason.
-//! - Nothing reads from it while the server runs, but the writer itself, and for the first seconds whoever reads the rest of
-//!   the tree: fjall stalls readers and writers for 100 ms and
+//! - Nothing reads from it while the server runs, but the writer itself; whoever brings back values that have left memory
+//!   (`reading`); and for the first seconds whoever reads the rest of the tree. These are threads that nobody waits for but
+//!   their readers: fjall stalls readers and writers for 100 ms and
 //!   more when it flushes, and shows half a batch to readers (building-blocks §2).
 //! - The raft log may be cut up to [`TreeStore::durable`], no further.
 //! - After the first failed write every call fails. fjall may show the failed batch after the next start: that is sound,
@@ -26,6 +27,7 @@ mod groups;
 mod incoming;
 mod journal;
 mod loading;
+mod reading;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -46,6 +48,7 @@ pub use error::TreeError;
 pub use groups::{GroupPiece, StoredChild, StoredGroups};
 pub use incoming::{IncomingError, IncomingPart, build_tree};
 pub use loading::{LoadSummary, LoadVisitor};
+pub use reading::{ReadableTree, TreeReader};
 pub use records::{FORMAT_VERSION, MalformedRecord, Meta, NodeStat, SessionRecord, StoredTotals};
 
 use records::{
