@@ -266,10 +266,10 @@ impl State {
                 parent,
                 name: text(&node.name),
                 stat: node.stat,
-                data: if marks.has(Marks::DATA) {
-                    DataRecord::Set(node.data.clone())
-                } else {
-                    DataRecord::Kept
+                data: match node.data.shared() {
+                    Some(data) if marks.has(Marks::DATA) => DataRecord::Set(data),
+                    // Away: a multi that was taken back has put it there again, and what is stored is right.
+                    _ => DataRecord::Kept,
                 },
             });
             self.tree.node_mut(id).marks = Marks::STORED;

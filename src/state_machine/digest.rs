@@ -70,7 +70,7 @@ mod tests {
             ..StoredStat::default()
         };
         let mut node = Node::new(b"b", stat, Some(Value::from(&b"data"[..])), false);
-        node.body_checksum = body(b"/a/b", node.data.as_deref());
+        node.body_checksum = body(b"/a/b", node.data.bytes());
         let mut whole = b"/a/bdata".to_vec();
         for long in [1_i64, 2, 3, 4, 5] {
             whole.extend(long.to_be_bytes());

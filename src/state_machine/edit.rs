@@ -6,6 +6,7 @@
 
 use super::acl::AclId;
 use super::checkpoint::{Dirty, Marked};
+use super::data::Data;
 use super::node::{Kind, Node, NodeId, StoredStat};
 use super::value::Value;
 use super::{State, digest, quota};
@@ -25,7 +26,7 @@ pub(super) enum Undo {
 
 /// A znode's data, the CRC of path and data, and the stat.
 pub(super) struct Content {
-    data: Option<Value>,
+    data: Data,
     checksum: u32,
     stat: StoredStat,
 }
@@ -40,7 +41,7 @@ impl State {
             "the children of a znode are brought before it gets another: {path:?}"
         );
         node.is_hidden = above.is_hidden || (above.parent == NodeId::ROOT && *above.name == *b"zookeeper");
-        node.body_checksum = digest::body(path, node.data.as_deref());
+        node.body_checksum = digest::body(path, node.data.bytes());
         let id = self.tree.insert(parent, node);
         let node = self.tree.node_mut(id);
         self.dirty.added(path, node);
@@ -83,6 +84,8 @@ impl State {
         let checksum = digest::body(path, data.as_deref());
         let mut stat = self.tree.node(id).stat;
         edit(&mut stat);
+        let data = Data::from(data);
+        data.note_read();
         self.swap_content(id, Content { data, checksum, stat });
     }
 
@@ -123,6 +126,7 @@ impl State {
     }
 
     fn swap_content(&mut self, id: NodeId, content: Content) {
+        self.count_out_of_memory(id);
         let node = self.tree.node_mut(id);
         let bytes_before = node.data_bytes();
         self.digest = self.digest.wrapping_sub(digest::of(node));
@@ -136,6 +140,7 @@ impl State {
         if self.dirty.data_changed(node, bytes_before) == Marked::First {
             self.dirty.push(id);
         }
+        self.count_in_memory(id);
         self.note(Undo::Data(id, before));
     }
 
@@ -148,6 +153,7 @@ impl State {
 
     /// Tells everything that is derived from the tree of a znode that is there now.
     pub(super) fn count_in(&mut self, id: NodeId, path: &[u8]) {
+        self.count_in_memory(id);
         let node = self.tree.node(id);
         self.digest = self.digest.wrapping_add(digest::of(node));
         self.data_bytes += (path.len() + node.data_bytes()) as u64;
@@ -172,6 +178,7 @@ impl State {
 
     /// Tells everything that is derived from the tree of a znode that is about to go.
     fn count_out(&mut self, id: NodeId, path: &[u8]) {
+        self.count_out_of_memory(id);
         let node = self.tree.node(id);
         self.digest = self.digest.wrapping_sub(digest::of(node));
         self.data_bytes -= (path.len() + node.data_bytes()) as u64;

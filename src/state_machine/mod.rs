@@ -19,6 +19,7 @@
 mod acl;
 mod checkpoint;
 pub mod command;
+mod data;
 mod digest;
 mod edit;
 mod loader;
@@ -31,6 +32,7 @@ mod residency;
 mod session;
 mod tree;
 mod value;
+mod values;
 
 pub use acl::{AclId, AclRef};
 pub use checkpoint::{Checkpoint, DataRecord, Record, Totals};
@@ -41,6 +43,7 @@ pub use quota::QuotaTotals;
 pub use residency::Missing;
 pub use session::Session;
 pub use value::Value;
+pub use values::{Fetched, Gone, PutBack};
 
 use crate::membership::{BadMembers, Members};
 use crate::proto::{Acl, ErrorCode, Identity, Permissions, Reply, SessionId, Stat, Text, Zxid};
@@ -69,6 +72,7 @@ pub struct State {
     /// What `/zookeeper/config` says, if this is an ensemble's.
     membership: Option<Members>,
     dirty: checkpoint::Dirty,
+    residency: values::Residency,
     /// While a multi runs: how to take it back.
     undo: Option<Vec<edit::Undo>>,
     /// What is still on the disk alone; `None`: nothing.
@@ -198,6 +202,7 @@ impl State {
             quotas: HashSet::default(),
             membership: None,
             dirty: checkpoint::Dirty::default(),
+            residency: values::Residency::default(),
             undo: None,
             absent: None,
         }
@@ -208,7 +213,7 @@ impl State {
         let root = self.tree.node_mut(NodeId::ROOT);
         root.stat = stat;
         root.body_checksum = digest::body(b"/", data.as_deref());
-        root.data = data;
+        root.data = data.into();
         self.dirty.added(b"/", root);
         self.dirty.push(NodeId::ROOT);
         self.count_in(NodeId::ROOT, b"/");
@@ -271,7 +276,7 @@ impl State {
     fn find_membership(&mut self) -> Result<(), BadMembers> {
         let node = self.tree.find(path::CONFIG).map(|id| self.tree.node(id));
         let node = node.filter(|node| node.stat.version == ops::reconfig::CONFIG_VERSION);
-        let text = node.map(|node| String::from_utf8_lossy(node.data.as_deref().unwrap_or_default()));
+        let text = node.map(|node| String::from_utf8_lossy(node.data.bytes().unwrap_or_default()));
         self.membership = text.map(|text| Members::parse(&text)).transpose()?;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! A znode in memory: 128 bytes with a short name, besides its data and the list of its children.
 
 use super::acl::AclId;
+use super::data::Data;
 use super::value::Value;
 use crate::proto::{SessionId, Stat, Zxid};
 use std::ops::Deref;
@@ -109,6 +110,14 @@ impl Name {
             _ => Name::Long(name.into()),
         }
     }
+
+    /// What it takes in memory besides the znode, bytes.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        match self {
+            Name::Short { .. } => 0,
+            Name::Long(name) => (name.len() as u64 + 8).next_multiple_of(16),
+        }
+    }
 }
 
 impl Deref for Name {
@@ -157,8 +166,7 @@ pub(super) struct Node {
     pub(super) stat: StoredStat,
     /// Its name without the parents; empty for the root.
     pub(super) name: Name,
-    /// Null is not empty.
-    pub(super) data: Option<Value>,
+    pub(super) data: Data,
     pub(super) children: Option<Box<Children>>,
     pub(super) parent: NodeId,
     /// Its place among the parent's children.
@@ -179,7 +187,7 @@ impl Node {
         Node {
             stat,
             name: Name::new(name),
-            data,
+            data: data.into(),
             children: None,
             parent: NodeId::NONE,
             position: 0,
@@ -204,7 +212,7 @@ impl Node {
     }
 
     pub(super) fn data_bytes(&self) -> usize {
-        self.data.as_ref().map_or(0, |data| data.len())
+        self.data.len()
     }
 
     /// What a client sees.

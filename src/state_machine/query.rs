@@ -90,9 +90,16 @@ impl State {
 
     fn get_data(&self, path: &Text, caller: Caller<'_>, out: &mut BytesMut) -> Result<(), ErrorCode> {
         let node = self.readable(path, caller)?;
-        out.write_buffer(node.data.as_deref());
+        self.write_data(node, out);
         node.visible_stat().encode(out);
         Ok(())
+    }
+
+    fn write_data(&self, node: &Node, out: &mut BytesMut) {
+        if self.residency.may_leave {
+            node.data.note_read();
+        }
+        out.write_buffer(node.data.bytes());
     }
 
     /// Who may not administer the znode does not see the hashes of others.
@@ -155,7 +162,7 @@ impl State {
                 Ok(node) => {
                     MultiHeader::result(op).encode(out);
                     if op == OpCode::GetData {
-                        out.write_buffer(node.data.as_deref());
+                        self.write_data(node, out);
                         node.visible_stat().encode(out);
                     } else {
                         self.write_children(node, out);

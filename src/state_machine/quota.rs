@@ -100,7 +100,7 @@ impl State {
         let mut totals: BTreeMap<String, QuotaTotals> = BTreeMap::new();
         for prefix in &self.quotas {
             let numbers = |name| {
-                let data = self.quota_node(prefix, name).and_then(|(_, node)| node.data.as_deref());
+                let data = self.quota_node(prefix, name).and_then(|(_, node)| node.data.bytes());
                 Numbers::parse(data)
             };
             let (limits, used) = (numbers(LIMITS), numbers(STATS));
@@ -147,10 +147,7 @@ impl State {
         let Some((_, stats)) = self.quota_node(prefix, STATS) else {
             return Ok(());
         };
-        let (limits, stats) = (
-            Numbers::parse(limits.data.as_deref()),
-            Numbers::parse(stats.data.as_deref()),
-        );
+        let (limits, stats) = (Numbers::parse(limits.data.bytes()), Numbers::parse(stats.data.bytes()));
         let exceeds = |more: i64, used: i64, limit: Option<i64>| {
             more != 0 && limit.is_some_and(|limit| used.saturating_add(more) > limit)
         };
@@ -168,7 +165,7 @@ impl State {
         let Some((id, stats)) = self.quota_node(prefix, STATS) else {
             return;
         };
-        let mut numbers = Numbers::parse(stats.data.as_deref());
+        let mut numbers = Numbers::parse(stats.data.bytes());
         numbers.count = Some(numbers.count().saturating_add(more_znodes));
         numbers.bytes = Some(numbers.bytes().saturating_add(more_bytes));
         self.write_stats(id, &numbers);

@@ -6,9 +6,9 @@
 //! - A child knows its place among its siblings; taking one of a hundred thousand away is one swap.
 //! - `remove` and `insert_at` are exact inverses, applied in reverse order: a multi that fails leaves no trace.
 //!
-//! Residency: all reading of data goes through [`Tree::node`], all changing through `edit.rs`. Here is where a value
-//! would be fetched back if it had been sent out of memory. No value leaves memory yet. After a start, children may be on
-//! the disk alone for a while (`residency`): looking for one of them then is a defect, and stops the server.
+//! Residency: all reading of data goes through [`Tree::node`], all changing through `edit.rs`. How values leave memory and
+//! come back: `values.rs`. After a start, children may be on the disk alone for a while (`residency`): looking for one of
+//! them then is a defect, and stops the server.
 
 use super::node::{Children, Node, NodeId, StoredStat};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -49,8 +49,7 @@ impl Tree {
 
     /// How many znodes there are, the root included.
     pub(super) fn len(&self) -> usize {
-        let full_chunks = self.chunks.len().saturating_sub(1) * CHUNK_NODES;
-        full_chunks + self.chunks.last().map_or(0, Vec::len) - self.free.len()
+        self.places() - self.free.len()
     }
 
     pub(super) fn node(&self, id: NodeId) -> &Node {
@@ -61,6 +60,11 @@ impl Tree {
     pub(super) fn node_mut(&mut self, id: NodeId) -> &mut Node {
         let place = id.0 as usize;
         &mut self.chunks[place / CHUNK_NODES][place % CHUNK_NODES]
+    }
+
+    /// How many places the arena has; each holds a znode, or is free.
+    pub(super) fn places(&self) -> usize {
+        self.chunks.len().saturating_sub(1) * CHUNK_NODES + self.chunks.last().map_or(0, Vec::len)
     }
 
     /// Whether a znode lives at this id.

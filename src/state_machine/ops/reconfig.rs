@@ -67,7 +67,7 @@ pub(super) fn apply(
 
     next.version = current.next_version(context.zxid.0.cast_unsigned());
     let stat = write(state, context.zxid, context.stamp, next, changes)?;
-    let text = state.tree.node(existing(state, path::CONFIG)?).data.as_deref();
+    let text = state.tree.node(existing(state, path::CONFIG)?).data.bytes();
     Ok((Bytes::copy_from_slice(text.unwrap_or_default()), stat))
 }
 
