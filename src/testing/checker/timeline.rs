@@ -325,7 +325,11 @@ impl Timeline {
             .iter()
             .filter_map(|(session, fate)| Some((*session, fate.closed_at?)))
             .collect();
-        for changes in self.paths.values_mut() {
+        for (path, changes) in &mut self.paths {
+            if self.unknown_deletes.contains_key(path) {
+                // A delete that nobody has answered may have come before the close: which of them it was cannot be told.
+                continue;
+            }
             let owners: Vec<i64> = changes
                 .values()
                 .filter_map(|change| match change.effect {
