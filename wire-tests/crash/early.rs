@@ -44,7 +44,7 @@ const NO_NODE: i32 = -101;
 const NOT_EMPTY: i32 = -111;
 
 /// A session, whichever connection it has.
-struct Client {
+pub(super) struct Client {
     address: SocketAddr,
     session: (i64, Vec<u8>),
     connection: Option<Connection>,
@@ -52,7 +52,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(address: SocketAddr) -> Client {
+    pub(super) fn new(address: SocketAddr) -> Client {
         let session = (0, Vec::new());
         Client {
             address,
@@ -63,7 +63,7 @@ impl Client {
     }
 
     /// Opens the session, or resumes it, which must be possible.
-    fn connect(&mut self) {
+    pub(super) fn connect(&mut self) {
         let mut connection = Connection::open(self.address).expect("the server listens");
         let handshake = Handshake {
             last_zxid_seen: 0,
@@ -82,7 +82,7 @@ impl Client {
         self.connection = Some(connection);
     }
 
-    fn send(&mut self, op: i32, body: impl FnOnce(&mut Writer)) {
+    pub(super) fn send(&mut self, op: i32, body: impl FnOnce(&mut Writer)) {
         self.xid += 1;
         let mut writer = Writer::default();
         writer.int(self.xid);
@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// The next reply.
-    fn receive(&mut self) -> (i32, Vec<u8>) {
+    pub(super) fn receive(&mut self) -> (i32, Vec<u8>) {
         let connection = self.connection.as_mut().expect("connected");
         let Received::Frame(frame) = connection.receive() else {
             panic!("a request got no reply")
@@ -107,7 +107,7 @@ impl Client {
         self.receive()
     }
 
-    fn send_read(&mut self, path: &str) {
+    pub(super) fn send_read(&mut self, path: &str) {
         self.send(GET_DATA, |body| {
             body.string(Some(path));
             body.boolean(false);
@@ -115,7 +115,7 @@ impl Client {
     }
 
     /// Data and version of the znode that was asked for.
-    fn receive_read(&mut self) -> Option<(String, i32)> {
+    pub(super) fn receive_read(&mut self) -> Option<(String, i32)> {
         let (error, body) = self.receive();
         if error == NO_NODE {
             return None;
@@ -130,12 +130,12 @@ impl Client {
         Some((String::from_utf8(data).expect("our own"), version))
     }
 
-    fn read(&mut self, path: &str) -> Option<(String, i32)> {
+    pub(super) fn read(&mut self, path: &str) -> Option<(String, i32)> {
         self.send_read(path);
         self.receive_read()
     }
 
-    fn send_set(&mut self, path: &str, value: &str) {
+    pub(super) fn send_set(&mut self, path: &str, value: &str) {
         self.send(SET_DATA, |body| {
             body.string(Some(path));
             body.buffer(Some(value.as_bytes()));
@@ -143,8 +143,8 @@ impl Client {
         });
     }
 
-    fn create(&mut self, path: &str, value: &str, flags: i32) {
-        let (error, _) = self.ask(CREATE, |body| create(body, path, value, flags));
+    pub(super) fn create(&mut self, path: &str, value: &str, flags: i32) {
+        let (error, _) = self.ask(CREATE, |body| put_create(body, path, value, flags));
         assert_eq!(error, 0, "creating {path}");
     }
 
@@ -169,7 +169,7 @@ impl Client {
     }
 }
 
-fn create(body: &mut Writer, path: &str, value: &str, flags: i32) {
+pub(super) fn put_create(body: &mut Writer, path: &str, value: &str, flags: i32) {
     body.string(Some(path));
     body.buffer(Some(value.as_bytes()));
     body.int(1);
@@ -298,7 +298,7 @@ fn fill(client: &mut Client) {
                     body.int(CREATE);
                     body.boolean(false);
                     body.int(-1);
-                    create(body, &path, &path, 0);
+                    put_create(body, &path, &path, 0);
                 }
                 body.int(-1);
                 body.boolean(true);

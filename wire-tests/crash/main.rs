@@ -10,12 +10,14 @@
 //! | sequential names | a payload twice, or under another name than was acknowledged |
 //! | Stat | a register's version is not the number of times that it was set |
 //!
-//! Beside it, `early`: a server that is asked, and killed again, before it has read its tree.
+//! Beside it, `early`: a server that is asked, and killed again, before it has read its tree; and `budget`: one whose values
+//! are larger than its memory.
 //!
 //! `CRASH_ROUNDS` (default 12) says how often it is killed, `CRASH_SEED` which random numbers are drawn; both are printed.
 
 #![allow(unreachable_pub, reason = "the modules of a test program are all its own")]
 
+mod budget;
 #[allow(
     dead_code,
     reason = "the client is shared with the differential test, which uses more of it"
