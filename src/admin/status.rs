@@ -245,6 +245,16 @@ fn client_gauges(
         ("non_mtls_local_conn_count", Number::Whole(0)),
         // A name of our own: how far a start has come with reading the tree. The root counts twice, as in znode_count.
         ("znodes_in_memory", whole(nodes_in_memory + 1)),
+        // The state's memory, and what has left it.
+        ("memory_bytes", whole(shared.memory.used_bytes())),
+        (
+            "memory_budget_bytes",
+            shared.memory.budget_bytes().map_or(unknown, whole),
+        ),
+        ("memory_is_short", Number::Whole(shared.memory.is_short().into())),
+        ("values_away", whole(shared.memory.values_away())),
+        ("values_fetched", whole(shared.memory.values_fetched())),
+        ("values_gone", whole(shared.memory.values_gone())),
         // And others: free space where it is least, and whether growth is refused because of it.
         ("disk_free_bytes", Number::Whole(statistics.room.free_bytes())),
         ("disk_short_bytes", Number::Whole(statistics.room.short_bytes())),

@@ -2,6 +2,7 @@
 
 mod doors;
 mod dynamic_file;
+mod machine;
 mod peers;
 mod serve;
 

@@ -2,9 +2,9 @@
 
 use super::doors::{self, DoorError};
 use super::dynamic_file::DynamicFile;
-use super::peers;
+use super::{machine, peers};
 use crate::admin::{self, Directories, FourLetterAnswers, Registry, Status};
-use crate::config::{self, Base, Config, Membership, MetricsProvider, Notice, Severity, Sources};
+use crate::config::{self, Base, Config, Membership, MemoryBudget, MetricsProvider, Notice, Severity, Sources};
 use crate::membership::Members;
 use crate::net::{self, Descriptors};
 use crate::server::authentication::DigestAlgorithm;
@@ -324,6 +324,7 @@ fn options(config: &Config, status: Arc<Status>, ensemble: Option<EnsembleOption
             log: LogOptions::new(Box::new(rand::random)),
             tree: TreeOptions::new(rand::random()),
         },
+        memory_budget_bytes: Some(memory_budget_bytes(config.limits.memory_budget)),
         syncing: Syncing {
             force: config.storage.force_sync,
             warn_after: Duration::from_millis(config.storage.fsync_warning_ms.into()),
@@ -368,6 +369,13 @@ fn status(config: &Config) -> Arc<Status> {
         registry.install();
     }
     Arc::new(Status::new(config.clone(), directories, registry))
+}
+
+fn memory_budget_bytes(budget: MemoryBudget) -> u64 {
+    match budget {
+        MemoryBudget::Bytes(bytes) => bytes.get(),
+        MemoryBudget::Percent(percent) => machine::memory_bytes() / 100 * u64::from(percent),
+    }
 }
 
 fn limit(limit: Option<NonZeroU32>) -> usize {

@@ -96,7 +96,7 @@ pub struct Limits {
     /// Over how long the events of one change are spread that reaches more than 64 connections, in milliseconds
     /// (`watch.fanoutJitterMs`, ours). Default 0: as fast as they can be sent.
     pub watch_fan_out_jitter_ms: u32,
-    /// Memory for tree values, dirty records, memtables and log entries together (`memoryBudget`, ours). Default 50 %:
+    /// Memory for the tree, what is still to be written, and the log (`memoryBudget`, ours). Default 50 %:
     /// the other half is for the page cache, in which the disk engine's blocks live, and for bursts.
     pub memory_budget: MemoryBudget,
     /// Replies and events queued for one connection, at least 1 (`outboundQueue.maxMessages`, ours). Default 1000: more
@@ -348,7 +348,7 @@ pub(super) const KEYS: &[Key] = &[
         },
         "over how long the events of a change that reaches more than 64 clients are spread, at random (ours)",
     ),
-    Key::not_yet(
+    Key::honoured(
         "memoryBudget",
         "50%",
         Setter::Parsed {

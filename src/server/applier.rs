@@ -18,6 +18,7 @@
 use super::Failure;
 use super::connection::Connection;
 use super::fan_out::AT_ONCE;
+use super::fetcher::Values;
 use super::pending::Closing;
 use super::pipeline::Surroundings;
 use super::recorded::OfApplier;
@@ -163,8 +164,15 @@ impl Applier {
         Ok(())
     }
 
-    /// Replaces the state by a snapshot's. Connections from `own_from` on belong to it; the others were sent away.
-    pub(super) fn install(&mut self, state: State, point: SnapshotPoint, own_from: ConnectionId) {
+    /// Replaces the state by a snapshot's; `values` is where those are that are away, if it is another place than before.
+    /// Connections from `own_from` on belong to it; the others were sent away.
+    pub(super) fn install(
+        &mut self,
+        mut state: State,
+        point: SnapshotPoint,
+        own_from: ConnectionId,
+        values: Option<Arc<dyn Values>>,
+    ) {
         self.own_from = own_from;
         self.own = 0;
         self.sessions.clear();
@@ -175,7 +183,13 @@ impl Applier {
         self.sessions.extend(opened);
         self.shared.set_applied_zxid(state.zxid());
         self.shared.loading.give_up();
-        *self.shared.state.write() = state;
+        state.set_values_may_leave(self.shared.memory.values_may_leave());
+        let mut here = self.shared.state.write();
+        *here = state;
+        if let Some(values) = values {
+            self.shared.fetcher.replace(Some(values));
+        }
+        drop(here);
         self.index = point.members.index;
         self.term = point.term;
         self.members = Arc::new(point.members);
@@ -217,7 +231,7 @@ impl Applier {
                 }
             }
             drop(state);
-            if missing.is_empty() {
+            if !missing.has_groups() {
                 break;
             }
             self.shared.loading.bring(&self.shared.state, &missing)?;

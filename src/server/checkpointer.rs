@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A checkpoint is one atomic batch together with the index that it leads to. It is taken only when the store has nothing
-//! waiting: while the store is busy, changes of the same znodes coalesce. Nothing ever waits for the store.
+//! waiting: while the store is busy, changes of the same znodes coalesce. Nothing waits for the store, unless so much has
+//! piled up that memory would run out: then a leader does, and with it those who propose.
 
 use super::applier::Applier;
 use super::crew::{Part, Turned};
@@ -15,13 +16,16 @@ use super::inbox::Inbox;
 use super::shared::{DriverInput, Shared};
 use super::snapshot::{NewTree, SnapshotView};
 use super::store::StoreInput;
-use super::{ApplierInput, Failure};
+use super::{ApplierInput, Failure, memory};
+use crate::replica::Role;
 use crate::storage::log::LogPoint;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Commands that fail change no record; so many entries are enough for a checkpoint without any, so that the log can be cut.
 const INDEX_LAG: u64 = 10_000;
+/// How long the applier waits for the store at a time.
+const STORE_WAIT: Duration = Duration::from_millis(2);
 
 /// When the tree on disk follows.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +79,9 @@ impl Checkpointer {
 
     /// Applies what `inputs` bring, and hands a checkpoint to the store if one is due; says whether it is told to stop.
     pub(super) fn step(&mut self, inputs: &mut Vec<ApplierInput>) -> Result<bool, Failure> {
+        self.wait_for_store();
         self.apply(inputs)?;
+        memory::keep_within_budget(&self.shared, || false);
         let stop = self.is_stopping;
         if stop || self.is_checkpoint_due() {
             self.checkpoint(stop);
@@ -98,11 +104,15 @@ impl Checkpointer {
                 ApplierInput::Barriers(barriers) => self.applier.barriers(barriers),
                 ApplierInput::Install {
                     state,
-                    tree,
+                    mut tree,
                     point,
                     own_from,
                 } => {
-                    self.applier.install(*state, *point, own_from);
+                    let zxid = state.zxid();
+                    self.applier.install(*state, *point, own_from, tree.values());
+                    if !matches!(tree, NewTree::Founding) {
+                        self.shared.memory.all_stored(zxid);
+                    }
                     self.installed(tree);
                 }
                 ApplierInput::View(made) => {
@@ -144,6 +154,24 @@ impl Checkpointer {
         });
     }
 
+    /// Whether much that was applied is not in the store yet.
+    fn has_piled_up(&self) -> bool {
+        let memory = &self.shared.memory;
+        let unstored_bytes = self.shared.state.read().dirty_bytes() + memory.bytes_on_their_way();
+        unstored_bytes > memory.unstored_limit()
+    }
+
+    /// Waits until little enough has piled up. Members that do not lead take what the leader sends, at its pace: were they to
+    /// wait, the same would pile up as entries, in which nothing coalesces.
+    fn wait_for_store(&mut self) {
+        while self.has_piled_up() && self.shared.standing().role == Role::Leader && !self.shared.is_stopping() {
+            if self.shared.memory.bytes_on_their_way() == 0 {
+                return self.checkpoint(true);
+            }
+            std::thread::sleep(STORE_WAIT);
+        }
+    }
+
     fn is_checkpoint_due(&self) -> bool {
         let waited_us = self.shared.clock.now_us().saturating_sub(self.last_us);
         let waited = waited_us >= self.schedule.interval_ms * 1000;
@@ -165,6 +193,7 @@ impl Checkpointer {
         let far = index >= self.checkpointed + INDEX_LAG;
         if !checkpoint.records.is_empty() || far || whole {
             self.checkpointed = index;
+            self.shared.memory.checkpoint_taken(checkpoint.value_bytes());
             self.store.push(StoreInput::Checkpoint {
                 checkpoint,
                 log_bytes: std::mem::take(&mut self.log_bytes),
@@ -203,7 +232,7 @@ impl Part for Checkpointer {
     }
 
     fn is_lendable(&self) -> bool {
-        // What commands touch may have to be read from the disk first.
-        !self.shared.loading.is_under_way()
+        // What commands touch may have to be read from the disk first; or the store is behind.
+        !self.shared.loading.is_under_way() && !self.has_piled_up()
     }
 }

@@ -14,7 +14,7 @@ use super::statistics::Statistics;
 use crate::net::tls::HandshakeError;
 use crate::net::{Conversation, Flow, PromptWriter};
 use crate::proto::{Identity, SessionId, frame};
-use crate::state_machine::{Command, ConnectionId, Origin};
+use crate::state_machine::{Command, ConnectionId, Missing, Origin, State};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -422,21 +422,40 @@ impl Connection {
         let state = self.shared.state.read();
         // Later than when the requests were taken in: what lies between is their latency.
         let surroundings = &self.shared.surroundings();
+        Some(self.answer_from(&state, surroundings))
+    }
+
+    /// What the request at the front waits for is in `state`, which nobody changes meanwhile: answers it.
+    pub(super) fn answer_parked(&self, state: &State, surroundings: &Surroundings<'_>) {
+        self.with_pipeline(Pipeline::unpark);
+        if self.with_pipeline(|pipeline| pipeline.may_answer(&self.shared.settings)) {
+            self.answer_from(state, surroundings);
+        }
+    }
+
+    /// Says how many bytes were queued.
+    fn answer_from(&self, state: &State, surroundings: &Surroundings<'_>) -> usize {
         self.shared.storm.catch_up(self, surroundings);
         let mut pipeline = self.pipeline.lock();
         let queued_bytes = pipeline.outbound.len();
-        pipeline.answer(&state, surroundings, ANSWERS_PER_HOLD, ANSWER_BYTES_PER_HOLD);
+        pipeline.answer(state, surroundings, ANSWERS_PER_HOLD, ANSWER_BYTES_PER_HOLD);
         let answered_bytes = pipeline.outbound.len().saturating_sub(queued_bytes);
         let wish = pipeline.take_wish();
         drop(pipeline);
-        drop(state);
-        if let Some(missing) = wish
-            && !self.shared.loading.wish(missing, self.id)
-        {
-            // All has come meanwhile.
-            self.with_pipeline(Pipeline::unpark);
+        if let Some(missing) = wish {
+            self.wish(missing);
         }
-        Some(answered_bytes)
+        answered_bytes
+    }
+
+    /// The request at the front waits for what is missing.
+    fn wish(&self, missing: Missing) {
+        if missing.has_values() {
+            self.shared.fetcher.wish(missing, self.id);
+        } else if !self.shared.loading.wish(missing, self.id) {
+            // All has come meanwhile.
+            self.unpark();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A leader refuses growth while its own disk is short of space, and while so many voters have told that theirs are that
 //! the others make no quorum: one member with a full disk must not stop the ensemble, a majority of them would. Who is
-//! short says so again and again; who is silent is not short any more.
+//! short says so again and again; who is silent is not short any more. Memory counts like a disk.
 
 use super::driver::Driver;
 use super::stall::Stall;
@@ -32,7 +32,7 @@ impl Driver {
     /// A tick has passed.
     pub(super) fn look_at_disks(&mut self, now_us: u64) {
         self.look_at_log(now_us);
-        let is_short = self.shared.statistics.room.is_short();
+        let is_short = self.shared.statistics.room.is_short() || self.shared.memory.is_short();
         if is_short {
             self.tell_leader(now_us);
         }
@@ -84,11 +84,11 @@ impl Driver {
             let servers: Vec<u64> = self.disks.short.keys().copied().collect();
             tracing::error!(
                 ?servers,
-                "the disks of these servers are short of space, and the others are no majority: what makes the state larger \
-                 is refused (SystemError). Make room on those disks; it heals by itself"
+                "these servers are short of space on their disks, or of memory, and the others are no majority: what makes the \
+                 state larger is refused (SystemError). Their logs say which; it heals by itself"
             );
         } else if before && !refuses {
-            tracing::info!("enough members have room on their disks again");
+            tracing::info!("enough members have room again");
         }
         refuses
     }

@@ -10,6 +10,7 @@
 //!                     leave to it
 //!   store             checkpoints                      fjall; makes points durable
 //!   loader            what reads wish for              reads the rest of the tree after a start; then it ends
+//!   values            reads of values that are away    brings them back from the tree on disk, and answers the reads
 //!   space             time                             looks at the room on the disks
 //! ```
 //!
@@ -38,6 +39,7 @@ mod duties;
 mod ensemble;
 mod ensemble_view;
 mod fan_out;
+mod fetcher;
 mod hand_over;
 mod handshake;
 mod inbox;
@@ -47,6 +49,7 @@ mod loading;
 mod local;
 mod log_writer;
 mod logging;
+pub mod memory;
 mod numbers;
 mod outbound;
 mod parking;
@@ -98,6 +101,7 @@ use driver::{Driver, NoPeers, Peers};
 use ensemble::{Ensemble, LinkedPeers, Place};
 use inbox::Inbox;
 use log_writer::LogWriter;
+use memory::Memory;
 use parking_lot::Mutex;
 use raft::prelude::{ConfState, Entry};
 use recovery::Habits;
@@ -181,6 +185,13 @@ pub enum Failure {
         /// Its digest.
         theirs: u64,
     },
+    /// A value that had left memory is not the one that comes back.
+    #[error(
+        "the stored data of the znode {0} is not what was stored: the disk or the memory of this machine is damaged. Nothing \
+         wrong was served. Start this server again: a member of an ensemble then finds the damage, sets its data aside and \
+         gets it anew; a lone server must be restored from a copy of dataDir and dataLogDir"
+    )]
+    Value(String),
     /// A thread could not be started.
     #[error("cannot start the thread {0}: {1}")]
     Thread(&'static str, #[source] std::io::Error),
@@ -249,6 +260,8 @@ pub struct Options {
     pub watches: WatchLimits,
     /// Where the data is, and how it is kept.
     pub recovery: RecoveryOptions,
+    /// `memoryBudget`, bytes; `None` for no limit.
+    pub memory_budget_bytes: Option<u64>,
     /// How appends are made durable.
     pub syncing: Syncing,
     /// When the tree on disk follows.
@@ -285,6 +298,7 @@ impl Server {
             rules,
             watches,
             recovery,
+            memory_budget_bytes,
             syncing,
             checkpoints,
             containers,
@@ -293,6 +307,7 @@ impl Server {
             words,
         } = options;
         let tree_options = recovery.tree;
+        let budget_bytes = memory_budget_bytes.unwrap_or(u64::MAX);
         let habits = Habits {
             rules,
             election_ticks: ensemble
@@ -301,7 +316,8 @@ impl Server {
             election_slot: ensemble.as_ref().map_or(0, |ensemble| ensemble.slot(settings.server)),
             is_alone: ensemble.is_none(),
         };
-        let (shared, parts) = recovery::recover(recovery, habits, settings, Watches::new(watches), words)?;
+        let (shared, parts) =
+            recovery::recover(recovery, budget_bytes, habits, settings, Watches::new(watches), words)?;
         let room = shared.statistics.room.clone();
         let watching = parts.space.map(|space| space.start(room)).transpose();
         let watching = watching.map_err(|error| Failure::Thread("space", error))?;
@@ -335,7 +351,8 @@ impl Server {
                     directory: directory.clone(),
                     boot: parts.boot,
                     is_fresh: parts.is_fresh,
-                    intake: Intake::new(generations.clone(), tree_options, Pace::default()),
+                    intake: Intake::new(generations.clone(), tree_options, Pace::default())
+                        .keeping_values_within(Memory::kept_bytes(budget_bytes)),
                     generations: generations.clone(),
                     applier: applier_inbox.clone(),
                 };
@@ -372,6 +389,11 @@ impl Server {
             Box::new(move || store::run(&of_shared, &store_inbox, tree, &generations, checkpoints)),
         )?;
         let of_shared = shared.clone();
+        if let Some(reader) = parts.reader {
+            shared.fetcher.replace(Some(Arc::new(reader)));
+            let of_shared = shared.clone();
+            spawn("values", Box::new(move || fetcher::run(&of_shared)))?;
+        }
         spawn("loader", Box::new(move || loading::run(&of_shared)))?;
         Ok(Server {
             shared,
@@ -469,6 +491,7 @@ impl Server {
         }
         self.shared.loading.stop();
         self.shared.driver.push(DriverInput::Stop);
+        self.shared.fetcher.stop();
         let threads = std::mem::take(&mut self.threads);
         let (drivers, others): (Vec<_>, Vec<_>) = threads.into_iter().partition(|(name, _)| *name != "log");
         join(drivers).await;

@@ -2,6 +2,7 @@
 
 use super::local::Local;
 use crate::proto::frame::BadFrameLength;
+use crate::proto::request::Query;
 use crate::proto::{ErrorCode, Identity, Malformed, Text, Xid, Zxid};
 use crate::state_machine::Command;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub(super) struct Pending {
     pub(super) op: i32,
     pub(super) arrived_us: u64,
     pub(super) size_bytes: usize,
+    /// Whether it reads data that may be away when its turn comes.
+    pub(super) awaits_data: bool,
     pub(super) kind: Kind,
 }
 
@@ -45,6 +48,19 @@ pub(super) enum Barrier {
     Passed,
 }
 
+impl Kind {
+    /// Whether it is answered with the data of znodes.
+    pub(super) fn reads_data(&self) -> bool {
+        matches!(
+            self,
+            Kind::Local {
+                request: Local::Query(Query::GetData(_) | Query::MultiRead(_)),
+                ..
+            }
+        )
+    }
+}
+
 impl Pending {
     /// Gives what is for others to do, once.
     pub(super) fn hand_on(&mut self, intake: &mut Intake) {
@@ -60,13 +76,14 @@ impl Pending {
 
     /// Whether what stands behind it must wait.
     pub(super) fn holds_back(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::Sync {
-                barrier: Barrier::Unasked | Barrier::Asked,
-                ..
-            }
-        )
+        self.awaits_data
+            || matches!(
+                self.kind,
+                Kind::Sync {
+                    barrier: Barrier::Unasked | Barrier::Asked,
+                    ..
+                }
+            )
     }
 }
 
@@ -114,6 +131,8 @@ pub(super) enum Closing {
     TooManySessions,
     #[error("the client does not take what is sent to it")]
     SlowClient,
+    #[error("a read in front of a write needs data that has just left memory")]
+    DataAway,
     #[error("replies and requests do not match: a defect of this server")]
     Confused,
 }

@@ -11,7 +11,8 @@
 //! - Local requests are answered when they stand at the front. Usually that is at once, on the connection's own task. Behind
 //!   a write, they are answered on that task too once the write is applied; only if the connection's *next* write is about
 //!   to be applied first, the applier answers them before it ([`Pipeline::before_apply`]).
-//! - A write behind an unanswered sync is not handed on yet: else the reads between the two could see it.
+//! - A write behind an unanswered sync is not handed on yet: else the reads between the two could see it. Nor is one behind
+//!   a read of data that may have left memory, which can take a while.
 //!
 //! Whoever answers holds the state's lock while the answer is queued (shared for reads, exclusive for the applier): from
 //! that follow EventBeforeData and SessionOrder.
@@ -53,6 +54,8 @@ pub(super) struct Surroundings<'a> {
     /// The sessions of read-only mode.
     pub(super) read_only: &'a Mutex<ReadOnlySessions>,
     pub(super) statistics: &'a Statistics,
+    /// Whether a value that is in memory now may be away when a read's turn comes.
+    pub(super) values_may_leave: bool,
     /// Monotonic time, µs.
     pub(super) now_us: u64,
 }
@@ -87,8 +90,8 @@ pub(super) struct Pipeline {
     pending_bytes: usize,
     /// Whether the last of them ends the connection: nothing behind it is taken.
     ends: bool,
-    /// Syncs among them whose barrier is not passed: writes behind one are not handed on.
-    syncs_waiting: usize,
+    /// Syncs among them whose barrier is not passed, and reads whose data may be away: writes behind one are not handed on.
+    holding_back: usize,
     /// Replies and events that wait for the socket.
     pub(super) outbound: BytesMut,
     /// Who sends besides the socket's task.
@@ -119,7 +122,7 @@ impl Pipeline {
             parked: Parked::No,
             pending_bytes: 0,
             ends: false,
-            syncs_waiting: 0,
+            holding_back: 0,
             outbound: BytesMut::new(),
             sending: Sending::default(),
             events_queued: 0,
@@ -191,7 +194,7 @@ impl Pipeline {
         statistics.outstanding.fetch_sub(self.pending.len(), Relaxed);
         self.pending.clear();
         self.pending_bytes = 0;
-        self.syncs_waiting = 0;
+        self.holding_back = 0;
     }
 
     /// Takes whole requests off the front of `received`.
@@ -310,12 +313,13 @@ impl Pipeline {
             op: header.op,
             arrived_us: surroundings.now_us,
             size_bytes,
+            awaits_data: surroundings.values_may_leave && kind.reads_data(),
             kind,
         };
-        if self.syncs_waiting == 0 {
+        if self.holding_back == 0 {
             pending.hand_on(intake);
         }
-        self.syncs_waiting += usize::from(pending.holds_back());
+        self.holding_back += usize::from(pending.holds_back());
         if planted!(ReadOvertakes) && matches!(pending.kind, Kind::Local { .. }) {
             return self.pending.push_front(pending);
         }
@@ -355,7 +359,11 @@ impl Pipeline {
         let enough_bytes = self.outbound.len().saturating_add(bytes);
         for _ in 0..requests {
             let is_enough = self.outbound.len() > enough_bytes;
-            if is_enough || !self.has_answerable() || matches!(self.phase, Phase::Closing(_)) || self.park(state) {
+            if is_enough
+                || !self.has_answerable()
+                || matches!(self.phase, Phase::Closing(_))
+                || self.park(state, surroundings)
+            {
                 return;
             }
             let Some(pending) = self.take_front(surroundings.statistics) else {
@@ -418,17 +426,6 @@ impl Pipeline {
         });
     }
 
-    /// Called before the connection's next write is applied: the reads before it must not see it. A connection whose queue
-    /// they would make grow far beyond its limit is given up instead.
-    pub(super) fn before_apply(&mut self, state: &State, surroundings: &Surroundings<'_>) {
-        self.unpark();
-        if self.has_answerable() {
-            let room = hard_limit(surroundings.settings).saturating_sub(self.outbound.len());
-            self.answer(state, surroundings, PENDING_REQUESTS, room);
-            self.check_outbound(surroundings);
-        }
-    }
-
     /// A write of this connection was applied: its reply is queued.
     pub(super) fn applied(&mut self, command: &Command, applied: &Applied, surroundings: &Surroundings<'_>) {
         match self.phase {
@@ -484,7 +481,7 @@ impl Pipeline {
         });
         if let Some(barrier) = asked {
             *barrier = Barrier::Passed;
-            self.syncs_waiting -= 1;
+            self.holding_back -= 1;
         }
     }
 
@@ -533,6 +530,7 @@ impl Pipeline {
     fn take_front(&mut self, statistics: &Statistics) -> Option<Pending> {
         let pending = self.pending.pop_front()?;
         self.pending_bytes -= pending.size_bytes;
+        self.holding_back -= usize::from(pending.awaits_data);
         if !self.is_set_aside {
             statistics.outstanding.fetch_sub(1, Relaxed);
         }

@@ -6,6 +6,7 @@ use super::chance::Chance;
 use super::clock::Clock;
 use super::inbox::Inbox;
 use super::loading::{Groups, KeyspaceGroups, Loading, SLICE_NODES};
+use super::memory::Memory;
 use super::shared::{AppliedTo, BOOT_SHIFT, DriverInput, SessionNews, Shared};
 use super::space::{self, Watcher};
 use super::store::StoreInput;
@@ -17,7 +18,7 @@ use crate::storage::file::{DiskFiles, Files};
 use crate::storage::generations::Generations;
 use crate::storage::log::{LogError, LogOptions, LogPoint, SegmentLog};
 use crate::storage::reconcile::{Reconciled, reconcile};
-use crate::storage::tree::{StoredGroups, TreeOptions, TreeStore};
+use crate::storage::tree::{StoredGroups, TreeOptions, TreeReader, TreeStore};
 use crate::watch::Watches;
 use raft::prelude::ConfState;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub(super) struct Parts {
     pub(super) replica: Replica,
     pub(super) applier: Applier,
     pub(super) tree: TreeStore,
+    /// Reads values that have left memory, if they may.
+    pub(super) reader: Option<TreeReader>,
     /// What the tree's thread is told.
     pub(super) store: Arc<Inbox<StoreInput>>,
     /// Watches over the room on the disks, if they let themselves be looked at.
@@ -82,6 +85,8 @@ struct Keeping {
     tree: TreeOptions,
     /// With the log while that is open.
     log: Option<LogOptions>,
+    /// Values beyond so many bytes of memory stay on the disk.
+    kept_bytes: u64,
 }
 
 /// Tree and log, open, and what they hold.
@@ -99,7 +104,7 @@ fn open_stores(files: &Files, directory: &DataDirectory, keeping: &mut Keeping) 
     let started = Instant::now();
     let generations = Arc::new(Generations::open(files, directory.layout())?);
     let mut tree = TreeStore::open(&generations.current(), keeping.tree)?;
-    let loaded = store::load(&mut tree)?;
+    let loaded = store::load(&mut tree, keeping.kept_bytes)?;
     let tree_took = started.elapsed();
     let options = keeping.log.take().ok_or(LogError::Options("the log is open already"))?;
     let (log, recovered) = SegmentLog::open(files.clone(), &directory.layout().log(), options)?;
@@ -147,6 +152,7 @@ fn open_or_set_aside(
 /// Reads everything back.
 pub(super) fn recover(
     options: RecoveryOptions,
+    budget_bytes: u64,
     habits: Habits,
     settings: Settings,
     watches: Watches,
@@ -160,10 +166,11 @@ pub(super) fn recover(
     let mut keeping = Keeping {
         tree: options.tree,
         log: Some(options.log),
+        kept_bytes: Memory::kept_bytes(budget_bytes),
     };
     let Stores {
         generations,
-        tree,
+        mut tree,
         loaded,
         mut log,
         reconciled,
@@ -215,11 +222,14 @@ pub(super) fn recover(
         let store = store.clone();
         Box::new(KeyspaceGroups { groups, store }) as Box<dyn Groups>
     });
+    let state = &loaded.state;
+    let memory = Memory::new(budget_bytes, state.zxid(), state.expected_memory_bytes());
+    let reader = memory.budget_bytes().map(|_| tree.reader());
     let shared = Arc::new_cyclic(|weak| {
         let chance = Chance::of_machine();
         Shared::new(
             settings,
-            (loaded.state, Loading::new(groups, SLICE_NODES)),
+            (loaded.state, Loading::new(groups, SLICE_NODES), memory),
             watches,
             words(weak.clone()),
             (clock, chance, boot),
@@ -276,6 +286,7 @@ pub(super) fn recover(
             replica,
             applier,
             tree,
+            reader,
             store,
             space,
         },
@@ -333,6 +344,7 @@ mod tests {
         Keeping {
             tree: TreeOptions::new(1),
             log: Some(LogOptions::new(Box::new(|| 3))),
+            kept_bytes: u64::MAX,
         }
     }
 

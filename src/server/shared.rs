@@ -7,9 +7,11 @@ use super::connection::{Connection, ConnectionView};
 use super::crew::Crew;
 use super::ensemble_view::{EnsembleBoard, EnsembleRole, EnsembleView};
 use super::fan_out::FanOut;
+use super::fetcher::Fetcher;
 use super::handshake::NewSession;
 use super::inbox::Inbox;
 use super::loading::Loading;
+use super::memory::Memory;
 use super::pending::Closing;
 use super::pipeline::Surroundings;
 use super::read_only::ReadOnlySessions;
@@ -173,6 +175,10 @@ pub struct Shared {
     pub state: RwLock<State>,
     /// What of the state is not in memory yet.
     pub(super) loading: Loading,
+    /// How much memory the state takes.
+    pub memory: Memory,
+    /// Who waits for values that are away.
+    pub(super) fetcher: Fetcher,
     /// The watch tables.
     pub watches: Watches,
     pub(super) driver: Arc<Inbox<DriverInput>>,
@@ -214,17 +220,20 @@ impl Shared {
     /// `boot` is greater than at every earlier start, and less than 2^32.
     pub(super) fn new(
         settings: Settings,
-        (state, loading): (State, Loading),
+        (mut state, loading, memory): (State, Loading, Memory),
         watches: Watches,
         words: Box<dyn Words>,
         (clock, chance, boot): (Clock, Chance, u64),
     ) -> Shared {
         let wall_ms = clock.wall_ms();
         let first_connection = first_connection(boot, chance.sixteen_bytes());
+        state.set_values_may_leave(memory.values_may_leave());
         Shared {
             applied_zxid: AtomicI64::new(state.zxid().0),
             state: RwLock::new(state),
             loading,
+            memory,
+            fetcher: Fetcher::default(),
             watches,
             statistics: Statistics::default(),
             clock,
@@ -262,6 +271,7 @@ impl Shared {
             watches: &self.watches,
             read_only: &self.read_only,
             statistics: &self.statistics,
+            values_may_leave: self.memory.values_may_leave(),
             now_us: self.clock.now_us(),
         }
     }

@@ -1,9 +1,11 @@
 //! A snapshot on its way through the driver: at its maker's, and at its receiver's.
 
+use super::fetcher::Values;
 use super::transfer::ArrivedTree;
 use crate::replica::{Peer, PeerMessage};
 use crate::state_machine::State;
 use crate::storage::tree::{Meta, TreeView};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// The tree on disk as of one checkpoint, to be sent.
@@ -37,6 +39,18 @@ pub(super) enum NewTree {
     #[cfg(test)]
     #[allow(dead_code)]
     Simulated(Box<dyn std::any::Any + Send>),
+}
+
+impl NewTree {
+    /// Where the values are that are away, if that is another place than before.
+    pub(super) fn values(&mut self) -> Option<Arc<dyn Values>> {
+        match self {
+            NewTree::Founding => None,
+            NewTree::Arrived(tree) => Some(Arc::new(tree.reader())),
+            #[cfg(test)]
+            NewTree::Simulated(_) => None,
+        }
+    }
 }
 
 /// A state that may take the place of ours.

@@ -89,10 +89,21 @@ impl From<Unloadable> for Failure {
     }
 }
 
+fn loader(kept_bytes: u64) -> Loader {
+    let mut loader = State::loader();
+    loader.keep_values_within(kept_bytes);
+    loader
+}
+
 /// Reads all records of a tree that leads to `meta`, and compares the state's digest. Ends early once `given_up` is set.
-pub(super) fn load_state(tree: &mut TreeStore, meta: &Meta, given_up: &AtomicBool) -> Result<State, Unloadable> {
+pub(super) fn load_state(
+    tree: &mut TreeStore,
+    meta: &Meta,
+    kept_bytes: u64,
+    given_up: &AtomicBool,
+) -> Result<State, Unloadable> {
     let mut visitor = Visitor {
-        loader: State::loader(),
+        loader: loader(kept_bytes),
         given_up,
     };
     let summary = tree.load(&mut visitor).map_err(Unloadable::Tree)?;
@@ -102,7 +113,7 @@ pub(super) fn load_state(tree: &mut TreeStore, meta: &Meta, given_up: &AtomicBoo
 }
 
 /// Reads the stored state; a store that was never written gives a fresh one.
-pub(super) fn load(tree: &mut TreeStore) -> Result<Loaded, Failure> {
+pub(super) fn load(tree: &mut TreeStore, kept_bytes: u64) -> Result<Loaded, Failure> {
     let Some(meta) = tree.committed().cloned() else {
         return Ok(Loaded {
             state: State::new(),
@@ -113,9 +124,9 @@ pub(super) fn load(tree: &mut TreeStore) -> Result<Loaded, Failure> {
         });
     };
     let given_up = AtomicBool::new(false);
-    let (state, rest) = match load_first(tree, &meta, &given_up)? {
+    let (state, rest) = match load_first(tree, &meta, kept_bytes, &given_up)? {
         Some((state, rest)) => (state, Some(rest)),
-        None => (load_state(tree, &meta, &given_up)?, None),
+        None => (load_state(tree, &meta, kept_bytes, &given_up)?, None),
     };
     let members = decode_members(&meta)?;
     Ok(Loaded {
@@ -131,10 +142,11 @@ pub(super) fn load(tree: &mut TreeStore) -> Result<Loaded, Failure> {
 fn load_first(
     tree: &mut TreeStore,
     meta: &Meta,
+    kept_bytes: u64,
     given_up: &AtomicBool,
 ) -> Result<Option<(State, StoredGroups)>, Unloadable> {
     let mut visitor = Visitor {
-        loader: State::loader(),
+        loader: loader(kept_bytes),
         given_up,
     };
     let Some((totals, rest)) = tree.load_first(&mut visitor).map_err(Unloadable::Tree)? else {
@@ -178,6 +190,8 @@ pub(super) fn run(
                     let (zxid, started) = (checkpoint.zxid, Instant::now());
                     commit(&mut tree, &checkpoint, applied, &members)?;
                     recorded::checkpoint(&times, started.elapsed());
+                    let value_bytes = checkpoint.value_bytes();
+                    shared.memory.checkpoint_stored(zxid, value_bytes);
                     shared.statistics.checkpointed(zxid.0, shared.clock.wall_ms());
                 }
                 StoreInput::GroupsRead(groups) => tree.groups_read(*groups),
@@ -197,6 +211,7 @@ pub(super) fn run(
                     members,
                 } => {
                     commit(&mut tree, &checkpoint, applied, &members)?;
+                    shared.memory.all_stored(checkpoint.zxid);
                     tree.persist()?;
                     shared.driver.push(DriverInput::Installed);
                 }
@@ -228,7 +243,7 @@ fn discard(generations: &Generations, former: TreeStore) {
     if former.is_viewed() {
         tracing::info!(
             directory = %directory.display(),
-            "the former tree is still being sent to a peer; its directory is removed at the next start"
+            "the former tree is still being read, by a peer perhaps; its directory is removed at the next start"
         );
         return;
     }

@@ -43,6 +43,20 @@ pub struct Totals {
     pub data_bytes: u64,
 }
 
+impl Checkpoint {
+    /// Bytes of the values that it holds.
+    pub fn value_bytes(&self) -> u64 {
+        let values = self.records.iter().map(|record| match record {
+            Record::Node {
+                data: DataRecord::Set(Some(value)),
+                ..
+            } => value.len() as u64,
+            _ => 0,
+        });
+        values.sum()
+    }
+}
+
 /// A change of the stored state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -242,7 +256,7 @@ impl State {
         let mut removed: Vec<Box<[u8]>> = self.dirty.removed.drain().collect();
         removed.sort_unstable();
         records.extend(removed.iter().map(|path| {
-            let (parent, name) = split(path);
+            let (parent, name) = place_of(path);
             Record::NodeRemoved {
                 parent: text(parent),
                 name: text(name),
@@ -316,8 +330,8 @@ impl State {
     }
 }
 
-/// The parent and the name of a stored path.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+/// The parent and the name of a stored path, as records have them.
+pub fn place_of(path: &[u8]) -> (&[u8], &[u8]) {
     if path == b"/" {
         return (b"", b"");
     }

@@ -110,6 +110,11 @@ impl Loader {
         }
     }
 
+    /// Values that would make the state take more than so many bytes are compared, and left on the disk.
+    pub fn keep_values_within(&mut self, bytes: u64) {
+        self.state.residency.loaded_bytes = bytes;
+    }
+
     /// A list of rights. Before the znodes.
     ///
     /// # Errors
@@ -173,8 +178,12 @@ impl Loader {
         }
         self.state.acls.retain(acl);
         let node = Node::new(name, record.stat, record.data, is_ephemeral);
+        let keeps_value = self.state.has_room_for(node.data_bytes());
         let id = self.state.add(parent, &self.path, node);
         self.stored(id);
+        if !keeps_value {
+            self.state.leave_on_disk(id);
+        }
         Ok(())
     }
 

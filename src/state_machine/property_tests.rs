@@ -736,6 +736,79 @@ fn opened(mut actions: Vec<Action>) -> Vec<Action> {
     start
 }
 
+/// What a query lacks, brought from the store.
+fn put_back(state: &mut State, store: &Store, query: &Query) {
+    let mut missing = Missing::default();
+    state.note_away(query, &[], true, &mut missing);
+    for (path, mzxid) in missing.values() {
+        let (parent, name) = place_of(path);
+        let record = &store.nodes[&(parent.to_vec(), name.to_vec())];
+        let value = record.data.as_deref().expect("what is away is stored");
+        let altered = Fetched::new(path, mzxid, &vec![b'?'; value.len()]);
+        assert_eq!(state.put_back(path, mzxid, Some(altered)), PutBack::Damaged);
+        assert_eq!(state.put_back(path, mzxid, None), PutBack::Damaged);
+        let earlier = Fetched::new(path, Zxid(mzxid.0 - 1), value);
+        assert_eq!(state.put_back(path, Zxid(mzxid.0 - 1), Some(earlier)), PutBack::Changed);
+        let fetched = Fetched::new(path, record.stat.mzxid, value);
+        assert_eq!(state.put_back(path, mzxid, Some(fetched)), PutBack::Done);
+    }
+    let mut missing = Missing::default();
+    state.note_away(query, &[], true, &mut missing);
+    assert!(missing.is_empty());
+}
+
+/// The same commands, with values that leave memory as soon as they are stored.
+fn run_with_values_away(rules: Rules, actions: &[Action], nodes: usize) {
+    let (mut plain, mut state) = (State::new(), State::new());
+    let (mut plain_store, mut store) = (Store::default(), Store::default());
+    state.set_values_may_leave(true);
+    for (action, path) in actions.iter().zip(PLAIN.iter().cycle()) {
+        if let Action::Checkpoint | Action::Restart = action {
+            plain_store.write(plain.take_dirty());
+            store.write(state.take_dirty());
+            assert_eq!(store.nodes, plain_store.nodes);
+        }
+        if let Action::Restart = action {
+            let mut loader = store.loader();
+            loader.keep_values_within(5 * 144 + nodes as u64);
+            for ((parent, name), record) in &store.nodes {
+                loader.node(parent, name, record.clone()).unwrap();
+            }
+            state = loader.finish(store.zxid, store.digest).unwrap();
+            state.set_values_may_leave(true);
+        }
+        let before = (state.values_away(), state.memory_bytes());
+        let gone = state.let_values_go(store.zxid, nodes, u64::MAX);
+        let after = (before.0 + gone.values.len() as u64, before.1 - gone.bytes);
+        assert_eq!((state.values_away(), state.memory_bytes()), after);
+        if let Some(command) = command(&resolved(action, &plain)) {
+            let stamp = Stamp { time_ms: 7, rules };
+            let (mut told, mut expected) = (Vec::new(), Vec::new());
+            let applied = state.apply(&stamp, &command, &mut told);
+            assert_eq!(applied, plain.apply(&stamp, &command, &mut expected), "{action:?}");
+            assert_eq!(told, expected, "{action:?}");
+        }
+        assert_eq!((state.digest(), state.counts()), (plain.digest(), plain.counts()));
+        assert_eq!(state.stat(path), plain.stat(path));
+        if state.stat(path).is_some() {
+            let query = Query::GetData(PathWatch {
+                path: (*path).into(),
+                watch: false,
+            });
+            put_back(&mut state, &store, &query);
+            assert_eq!(data_of(&state, path), data_of(&plain, path), "{path}");
+        }
+    }
+    store.write(state.take_dirty());
+    plain_store.write(plain.take_dirty());
+    assert_eq!(store.nodes, plain_store.nodes);
+    let whole = store.load();
+    assert_eq!(
+        (whole.digest(), whole.memory_bytes()),
+        (plain.digest(), plain.memory_bytes())
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -816,6 +889,15 @@ proptest! {
                 whole.removable(now_ms, 2_000, usize::MAX).into_iter().collect::<BTreeSet<_>>()
             );
         }
+    }
+
+    #[test]
+    fn values_that_leave_memory_and_come_back_change_nothing(
+        rules in rules(),
+        actions in prop::collection::vec(action(), 1..150),
+        nodes in 1..30_usize,
+    ) {
+        run_with_values_away(rules, &opened(actions), nodes);
     }
 
     #[test]

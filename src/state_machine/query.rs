@@ -2,9 +2,9 @@
 //!
 //! Paths of reads are not validated: one that no znode can have finds none. The empty path is the root, as in Apache.
 
-use super::State;
 use super::acl::AclRef;
 use super::node::{Node, NodeId};
+use super::{Missing, State};
 use crate::proto::jute::Encode;
 use crate::proto::multi::{MultiHeader, MultiReadRequest, ReadOperation};
 use crate::proto::request::Query;
@@ -74,6 +74,34 @@ impl State {
                 self.multi_read(request, caller, out);
                 Ok(())
             }
+        }
+    }
+
+    /// Notes the values that `query` would answer with and that are away, once no group is missing for it. What the caller
+    /// may not read is not brought for him.
+    pub fn note_away(&self, query: &Query, caller: &[Identity], skip_acl: bool, missing: &mut Missing) {
+        let caller = Caller {
+            identities: caller,
+            skip_acl,
+        };
+        let mut note = |path: &Text| {
+            if let Ok(node) = self.readable(path, caller) {
+                node.data.note_read();
+                if node.data.is_away() {
+                    missing.value(path.bytes(), node.stat.mzxid, node.data_bytes());
+                }
+            }
+        };
+        match query {
+            Query::GetData(request) => note(&request.path),
+            Query::MultiRead(request) => {
+                for operation in &request.operations {
+                    if let ReadOperation::GetData(body) = operation {
+                        note(&body.path);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 

@@ -19,7 +19,7 @@
 //! - Digest, counts and the ephemerals of sessions are those of the whole tree from the start on. What is read is taken off
 //!   what is absent; at the end nothing may be left over.
 //!
-//! Left out on purpose: groups do not leave memory again, and none is divided: a start waits for all children of the root,
+//! Left out on purpose: groups do not leave memory again (values do: `values.rs`), and none is divided: a start waits for all children of the root,
 //! and whoever wants one of a hundred thousand children waits for the others.
 
 use super::acl::AclId;
@@ -30,9 +30,9 @@ use super::node::{Kind, Marks, Node, NodeId, StoredStat};
 use super::{State, digest, path};
 use crate::proto::multi::ReadOperation;
 use crate::proto::request::{Query, Write};
-use crate::proto::{Decoder, OpCode, SessionId};
+use crate::proto::{Decoder, OpCode, SessionId, Zxid};
 use hashbrown::{HashMap, HashSet};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A request that lacks more groups than this waits for the whole tree: bringing each by itself would take longer.
 const GROUPS_MISSING: usize = 1024;
@@ -42,12 +42,19 @@ const GROUPS_MISSING: usize = 1024;
 pub struct Missing {
     groups: BTreeSet<Box<[u8]>>,
     everything: bool,
+    values: BTreeMap<Box<[u8]>, Zxid>,
+    value_bytes: usize,
 }
 
 impl Missing {
     /// Whether nothing is.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty() && !self.everything
+        self.groups.is_empty() && !self.everything && self.values.is_empty()
+    }
+
+    /// Whether groups are, or the whole tree.
+    pub fn has_groups(&self) -> bool {
+        !self.groups.is_empty() || self.everything
     }
 
     /// Whether it takes the whole tree.
@@ -58,6 +65,29 @@ impl Missing {
     /// The paths whose children are to be brought. There may be more once these are there.
     pub fn groups(&self) -> impl Iterator<Item = &[u8]> {
         self.groups.iter().map(|path| &**path)
+    }
+
+    /// The paths of the values that are to be brought, and the mzxids of the znodes: only once no group is missing.
+    pub fn values(&self) -> impl Iterator<Item = (&[u8], Zxid)> {
+        self.values.iter().map(|(path, mzxid)| (&**path, *mzxid))
+    }
+
+    /// Whether values are to be brought.
+    pub fn has_values(&self) -> bool {
+        !self.values.is_empty()
+    }
+
+    /// How long these values are together.
+    pub fn value_bytes(&self) -> usize {
+        self.value_bytes
+    }
+
+    pub(super) fn value(&mut self, path: &[u8], mzxid: Zxid, bytes: usize) {
+        // The empty path finds the root, too.
+        let path = if path.is_empty() { b"/" } else { path };
+        if self.values.insert(path.into(), mzxid).is_none() {
+            self.value_bytes += bytes;
+        }
     }
 
     fn group(&mut self, path: &[u8]) {
@@ -106,6 +136,11 @@ impl State {
     /// Whether all of it is in memory.
     pub fn is_whole(&self) -> bool {
         self.absent.is_none()
+    }
+
+    /// Whether all of it is in memory, values included.
+    pub fn has_everything(&self) -> bool {
+        self.is_whole() && self.values_away() == 0
     }
 
     /// How many znodes are in memory.
@@ -342,14 +377,19 @@ impl State {
         }
         self.acls.retain(stat.acl);
         let mut node = Node::new(name, stat, record.data, is_ephemeral);
-        node.body_checksum = digest::body(path, node.data.as_deref());
+        node.body_checksum = digest::body(path, node.data.bytes());
         node.marks = Marks::STORED;
         node.children_absent = had_children(&stat);
         absent.digest = absent.digest.wrapping_sub(digest::of(&node));
         absent.nodes = absent.nodes.wrapping_sub(1);
         absent.data_bytes = absent.data_bytes.wrapping_sub((path.len() + node.data_bytes()) as u64);
         let (is_marked, is_listed) = (node.children_absent, node.kind() != Kind::Persistent);
+        let keeps_value = self.has_room_for(node.data_bytes());
         let id = self.tree.insert(parent, node);
+        self.count_in_memory(id);
+        if !keeps_value {
+            self.leave_on_disk(id);
+        }
         if is_marked {
             absent.marked.push(id);
         }

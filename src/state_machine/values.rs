@@ -15,7 +15,7 @@
 
 use super::node::{Marks, NodeId};
 use super::value::Value;
-use super::{State, digest};
+use super::{Missing, State, digest};
 use crate::proto::Zxid;
 
 /// About what a znode takes besides its data and a long name, bytes: itself, its place in the index, and in its parent's
@@ -97,6 +97,11 @@ impl State {
         self.tree.len() as u64 * NODE_BYTES + self.residency.name_bytes + self.residency.resident_bytes
     }
 
+    /// About how much it would take if all of it were in memory, bytes.
+    pub fn expected_memory_bytes(&self) -> u64 {
+        self.totals().nodes * NODE_BYTES + self.data_bytes
+    }
+
     /// How many values are away.
     pub fn values_away(&self) -> u64 {
         self.residency.away
@@ -139,6 +144,11 @@ impl State {
     /// Puts a value back that was asked for when the data had `asked` as its mzxid, and read after that; `None`: nothing is
     /// stored.
     pub fn put_back(&mut self, path: &[u8], asked: Zxid, fetched: Option<Fetched>) -> PutBack {
+        let mut groups = Missing::default();
+        self.missing_for_znode(path, &mut groups);
+        if !groups.is_empty() {
+            return PutBack::Done;
+        }
         let found = self.tree.find(path).map(|id| self.tree.node_mut(id));
         let Some(node) = found.filter(|node| node.data.is_away()) else {
             return PutBack::Done;
@@ -156,12 +166,6 @@ impl State {
         self.residency.resident_bytes += node.data.resident_bytes();
         self.residency.away -= 1;
         PutBack::Done
-    }
-
-    /// If the data of the znode is away: its mzxid, by which it is asked for. It counts as read.
-    pub(super) fn away(&self, id: NodeId) -> Option<Zxid> {
-        let node = self.tree.node(id);
-        node.data.is_away().then_some(node.stat.mzxid)
     }
 
     /// A znode that is loaded: whether its value can stay in memory.

@@ -7,6 +7,7 @@ use crate::proto::{Acl, Identity, RequestHeader, Xid};
 use crate::server::chance::Chance;
 use crate::server::clock::{Clock, SimulatedTime};
 use crate::server::loading::Loading;
+use crate::server::memory::Memory;
 use crate::server::pipeline::Phase;
 use crate::server::simulated::{MemberPlan, NoWords, settings};
 use crate::state_machine::command::SessionBody;
@@ -37,10 +38,15 @@ impl Stage {
             log_budget_bytes: 0,
             leaderless_ms: 0,
             linearizable_reads: false,
+            values_leave: false,
         };
         let shared = Arc::new(Shared::new(
             settings(&plan),
-            (State::new(), Loading::new(None, 1)),
+            (
+                State::new(),
+                Loading::new(None, 1),
+                Memory::new(u64::MAX, Zxid::ZERO, 0),
+            ),
             Watches::new(WatchLimits::default()),
             Box::new(NoWords),
             (

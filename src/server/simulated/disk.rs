@@ -3,9 +3,11 @@
 use crate::proto::{Acl, SessionId, Zxid};
 use crate::replica::{FOUNDING, MembersAt, Registry};
 use crate::server::Failure;
+use crate::server::fetcher::Values;
 use crate::server::loading::{Groups, Piece, StoredNode};
 use crate::state_machine::{
-    AclId, Checkpoint, DataRecord, Loader, NodeRecord, Record, Session, State, StoredStat, Totals, Value,
+    AclId, Checkpoint, DataRecord, Fetched, Loader, NodeRecord, Record, Session, State, StoredStat, Totals, Value,
+    place_of,
 };
 use crate::storage::file::memory::{self, Faults, MemoryFiles};
 use crate::storage::log::LogPoint;
@@ -157,6 +159,18 @@ impl Groups for SimulatedGroups {
     }
 
     fn end(self: Box<Self>) {}
+}
+
+impl Values for StoredTree {
+    fn read(&self, paths: &mut dyn Iterator<Item = &[u8]>) -> Result<Vec<Option<Fetched>>, Failure> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let read = paths.map(|path| {
+            let (parent, name) = place_of(path);
+            let (stat, data) = self.nodes.get(&(text(parent), text(name)))?;
+            Some(Fetched::new(path, stat.mzxid, data.as_deref()?))
+        });
+        Ok(read.collect())
+    }
 }
 
 /// What of a member survives its process: files, tree, and whose they are.

@@ -24,11 +24,12 @@ use super::driver::{ContainerSchedule, Driver, Patience, Peers};
 use super::inbox::Inbox;
 use super::loading::{self, Loading};
 use super::log_writer::{LogWriter, Syncing};
+use super::memory::Memory;
 use super::settings::Settings;
 use super::shared::{AppliedTo, BOOT_SHIFT, DriverInput, SessionNews, Shared, Word, Words};
 use super::snapshot::{Arrived, NewTree, SnapshotArrived, SnapshotView};
 use super::store::{StoreInput, decode_members};
-use super::{ApplierInput, Failure, LogInput, logging};
+use super::{ApplierInput, Failure, LogInput, fetcher, logging};
 use crate::membership::Members;
 use crate::proto::Zxid;
 use crate::replica::{self, MembersAt, Peer, PeerMessage, Replica, ReplicaOptions, Standing};
@@ -71,6 +72,8 @@ pub(crate) struct MemberPlan {
     /// Without a leader for so long, clients are sent away, ms.
     pub(crate) leaderless_ms: u64,
     pub(crate) linearizable_reads: bool,
+    /// Whether values leave memory as soon as they can.
+    pub(crate) values_leave: bool,
 }
 
 /// A part of a member that has a thread in production.
@@ -81,10 +84,18 @@ pub(crate) enum Part {
     Applier,
     Store,
     Loader,
+    Values,
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 5] = [Part::Driver, Part::Log, Part::Applier, Part::Store, Part::Loader];
+    pub(crate) const ALL: [Part; 6] = [
+        Part::Driver,
+        Part::Log,
+        Part::Applier,
+        Part::Store,
+        Part::Loader,
+        Part::Values,
+    ];
 }
 
 /// A snapshot on its way: the tree, and the message that installs it.
@@ -190,9 +201,14 @@ impl SimulatedMember {
             per_connection: usize::MAX,
             per_znode: usize::MAX,
         });
+        let memory = if plan.values_leave {
+            Memory::none_to_spare(state.zxid())
+        } else {
+            Memory::new(u64::MAX, state.zxid(), 0)
+        };
         let shared = Arc::new(Shared::new(
             settings(plan),
-            (state, Loading::new(groups, SLICE_NODES)),
+            (state, Loading::new(groups, SLICE_NODES), memory),
             watches,
             Box::new(NoWords),
             (clock, Chance::seeded(seed), boot),
@@ -288,6 +304,7 @@ impl SimulatedMember {
             Part::Applier => !self.applier_inbox.is_empty(),
             Part::Store => !self.store_inbox.is_empty(),
             Part::Loader => self.is_loading,
+            Part::Values => self.shared.fetcher.is_busy(),
         }
     }
 
@@ -302,6 +319,13 @@ impl SimulatedMember {
             }
             Part::Store => self.store(disk),
             Part::Loader => self.is_loading = loading::turn(&self.shared)?,
+            Part::Values => {
+                // In production the reader of a snapshot's tree comes with its state; here the store's turn brings it.
+                self.store(disk);
+                let values = Arc::new(disk.committed.clone());
+                self.shared.fetcher.replace(Some(values));
+                fetcher::turn(&self.shared, Duration::ZERO)?;
+            }
         }
         Ok(())
     }
@@ -314,7 +338,11 @@ impl SimulatedMember {
                     applied,
                     members,
                     ..
-                } => disk.committed.commit(checkpoint, applied, &members),
+                } => {
+                    let (zxid, bytes) = (checkpoint.zxid, checkpoint.value_bytes());
+                    disk.committed.commit(checkpoint, applied, &members);
+                    self.shared.memory.checkpoint_stored(zxid, bytes);
+                }
                 StoreInput::Found {
                     checkpoint,
                     applied,

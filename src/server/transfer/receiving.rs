@@ -5,7 +5,7 @@ use super::{Pace, TransferError, WAITING_CHUNKS};
 use crate::server::store::{Unloadable, load_state};
 use crate::state_machine::State;
 use crate::storage::generations::Generations;
-use crate::storage::tree::{IncomingPart, Meta, TreeOptions, TreeStore, build_tree};
+use crate::storage::tree::{IncomingPart, Meta, TreeOptions, TreeReader, TreeStore, build_tree};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -25,6 +25,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Intake {
     generations: Arc<Generations>,
     options: TreeOptions,
+    /// Values beyond so many bytes of memory stay on the disk.
+    kept_bytes: u64,
     pace: Pace,
     /// Held by the thread that writes and loads.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -69,6 +71,13 @@ pub struct ArrivedTree {
 }
 
 impl ArrivedTree {
+    /// Reads from it, on another thread.
+    pub fn reader(&mut self) -> TreeReader {
+        let tree = self.tree.as_mut();
+        tree.expect("it is taken only by who keeps it, and when dropped")
+            .reader()
+    }
+
     /// The tree, to be switched to. If that comes to nothing, the next start removes it.
     pub fn keep(mut self) -> TreeStore {
         self.tree.take().expect("it is taken only here and when dropped")
@@ -98,10 +107,18 @@ impl Intake {
         Intake {
             generations,
             options,
+            kept_bytes: u64::MAX,
             pace,
             turn: Arc::default(),
             newest: Mutex::default(),
         }
+    }
+
+    /// Values beyond so many bytes of memory stay on the disk.
+    #[must_use]
+    pub fn keeping_values_within(mut self, bytes: u64) -> Intake {
+        self.kept_bytes = bytes;
+        self
     }
 
     /// Takes what the peer sends, unless `admit` finds a reason not to. When this returns, the tree is durable and loaded,
@@ -154,6 +171,7 @@ impl Intake {
             directory: self.generations.reserve(),
             generations: self.generations.clone(),
             options: self.options,
+            kept_bytes: self.kept_bytes,
             meta,
             given_up: given_up.clone(),
         };
@@ -232,6 +250,7 @@ struct Building {
     directory: PathBuf,
     generations: Arc<Generations>,
     options: TreeOptions,
+    kept_bytes: u64,
     meta: Meta,
     given_up: Arc<AtomicBool>,
 }
@@ -247,7 +266,7 @@ impl Building {
                 return Err(error.into());
             }
         };
-        let loaded = load_state(&mut tree, &self.meta, &self.given_up);
+        let loaded = load_state(&mut tree, &self.meta, self.kept_bytes, &self.given_up);
         // Removes it, unless it is handed on.
         let tree = ArrivedTree {
             tree: Some(tree),

@@ -184,7 +184,7 @@ async fn a_member_gets_the_whole_state_while_the_sender_goes_on() {
     bench.generations.switch(arrived.directory()).expect("switch");
     drop(arrived);
     let mut again = TreeStore::open(&bench.generations.current(), TreeOptions::new(9)).expect("opens");
-    let loaded = store::load(&mut again).expect("loads");
+    let loaded = store::load(&mut again, u64::MAX).expect("loads");
     assert_eq!((loaded.state.digest(), loaded.applied.index), (digest, 10));
 }
 

@@ -145,6 +145,7 @@ impl World {
             Part::Log => self.lots.between(60, 600),
             Part::Store => self.lots.between(500, 40_000),
             Part::Loader => self.lots.between(500, 60_000),
+            Part::Values => self.lots.between(100, 30_000),
         };
         let life = self.members[member].life;
         self.after(delay_us, Happening::Turn { member, life, part });

@@ -253,6 +253,8 @@ impl World {
                 log_budget_bytes: scenario.log_budget_bytes,
                 leaderless_ms: 4_000,
                 linearizable_reads: false,
+                // Some keep all in memory: what the others do must come to the same.
+                values_leave: (scenario.seed + position as u64).is_multiple_of(2),
             },
             disk: SimulatedDisk::founded(*incarnation, &conf_state, &registry),
             running: None,
