@@ -44,6 +44,8 @@ pub(super) struct Scenario {
     pub(super) duration_us: u64,
     /// What members keep of their log for others; beyond, snapshots are sent.
     pub(super) log_budget_bytes: usize,
+    /// Whether half of the members let values leave memory as soon as they are stored.
+    pub(super) values_leave: bool,
 }
 
 impl Scenario {
@@ -73,6 +75,7 @@ impl Scenario {
             weather,
             duration_us: lots.between(2_500_000, 5_000_000),
             log_budget_bytes: if lots.below(2) == 0 { 8 << 10 } else { 64 << 20 },
+            values_leave: true,
             observers: match lots.below(6) {
                 0 if voters == 3 => 2,
                 1 | 2 if voters == 3 => 1,
@@ -254,7 +257,7 @@ impl World {
                 leaderless_ms: 4_000,
                 linearizable_reads: false,
                 // Some keep all in memory: what the others do must come to the same.
-                values_leave: (scenario.seed + position as u64).is_multiple_of(2),
+                values_leave: scenario.values_leave && (scenario.seed + position as u64).is_multiple_of(2),
             },
             disk: SimulatedDisk::founded(*incarnation, &conf_state, &registry),
             running: None,
