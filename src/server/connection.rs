@@ -303,6 +303,7 @@ impl Connection {
             return intake;
         }
         self.with_pipeline(|pipeline| {
+            pipeline.note_look();
             pipeline.hand_on_waiting(&mut intake);
             if let Err(closing) = pipeline.receive(received, surroundings, &mut intake) {
                 pipeline.close(closing, surroundings.statistics);

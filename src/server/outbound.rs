@@ -64,6 +64,12 @@ impl Pipeline {
         }
     }
 
+    /// The task begins to look. What it finds, it judges by how things stand now: were they to change before it has noted how
+    /// it goes on, it has to look again.
+    pub(super) fn note_look(&mut self) {
+        self.sending.task_is_busy = true;
+    }
+
     /// The task has looked: whether it holds bytes that the socket did not take, or wants to be woken for more than bytes.
     pub(super) fn note_task(&mut self, is_busy: bool) {
         self.sending.task_is_busy = is_busy;
@@ -145,6 +151,9 @@ mod tests {
         let mut busy = pipeline(b"reply");
         busy.note_task(true);
         assert!(busy.lend_outbound(&statistics).is_none());
+        let mut looking = pipeline(b"reply");
+        looking.note_look();
+        assert!(looking.lend_outbound(&statistics).is_none());
         let mut closing = pipeline(b"reply");
         closing.close(Closing::Stopping, &statistics);
         assert!(closing.lend_outbound(&statistics).is_none());

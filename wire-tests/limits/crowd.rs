@@ -122,7 +122,12 @@ impl Stage {
     }
 
     pub(crate) fn guest(&self, timeout_ms: i32) -> Guest {
-        let mut guest = Guest::knock(self.address, timeout_ms, &Identity::NONE);
+        self.hasty_guest(timeout_ms, &[])
+    }
+
+    /// One that sends these requests together with its handshake.
+    pub(crate) fn hasty_guest(&self, timeout_ms: i32, requests: &[u8]) -> Guest {
+        let mut guest = Guest::knock(self.address, timeout_ms, &Identity::NONE, requests);
         guest.enter();
         guest
     }
@@ -145,7 +150,7 @@ impl Stage {
     fn all_at_once(&self, identities: &[Identity], timeout_ms: i32) -> Vec<Guest> {
         let knocking = identities
             .iter()
-            .map(|identity| Guest::knock(self.address, timeout_ms, identity));
+            .map(|identity| Guest::knock(self.address, timeout_ms, identity, &[]));
         let mut guests: Vec<Guest> = knocking.collect();
         guests.iter_mut().for_each(Guest::enter);
         guests
@@ -213,8 +218,8 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Connects and sends the handshake.
-    fn knock(address: SocketAddr, timeout_ms: i32, identity: &Identity) -> Guest {
+    /// Connects and sends the handshake, and these requests behind it.
+    fn knock(address: SocketAddr, timeout_ms: i32, identity: &Identity, requests: &[u8]) -> Guest {
         let started = Instant::now();
         let mut connection = loop {
             match Connection::open(address) {
@@ -222,7 +227,7 @@ impl Guest {
                 Err(error) => assert!(started.elapsed() < PATIENCE, "nobody listens: {error}"),
             }
         };
-        connection.send(&request::handshake(timeout_ms, identity));
+        connection.send(&[&request::handshake(timeout_ms, identity)[..], requests].concat());
         Guest {
             connection,
             identity: identity.clone(),

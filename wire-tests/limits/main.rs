@@ -2,6 +2,7 @@
 //!
 //! | limit | what is done to it |
 //! |---|---|
+//! | how fast a session opens | requests stand right behind the handshake: they are answered as soon as there is a session |
 //! | handshakes in work | every session of a server comes back at once after SIGKILL: none is lost, nor is an ephemeral |
 //! | memory of an idle session | many are opened, and the server's memory is looked at |
 //! | time to open a session | sockets that say nothing, or half a handshake, or a byte now and then, with TLS too |
@@ -35,10 +36,12 @@ use crowd::{Guest, Stage, request};
 use std::time::{Duration, Instant};
 
 const CREATE: i32 = 1;
+const DELETE: i32 = 2;
 const GET_DATA: i32 = 4;
 const SET_DATA: i32 = 5;
 const GET_CHILDREN: i32 = 8;
 const CLOSE: i32 = -11;
+const NO_NODE: i32 = -101;
 
 /// What is waited for happens within this time on any machine, or never.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -85,6 +88,23 @@ fn after_a_restart_every_session_comes_back_with_its_ephemeral() {
     assert_eq!(root.children("/storm"), count, "EphemeralIffSession");
     assert!(stage.metric("zk_connection_revalidate_count") >= count as u64);
     assert_eq!(stage.metric("zk_handshakes_waiting"), 0);
+}
+
+#[test]
+fn requests_right_behind_a_handshake_are_answered_however_fast_the_session_opens() {
+    let stage = Stage::open("");
+    let delete = |xid| {
+        request::framed(xid, DELETE, |body| {
+            body.string(Some("/nobody"));
+            body.int(-1);
+        })
+    };
+    let requests = [delete(1), delete(2)].concat();
+    for _ in 0..3000 {
+        let mut guest = stage.hasty_guest(30_000, &requests);
+        let errors = [guest.receive().0, guest.receive().0];
+        assert_eq!(errors, [NO_NODE; 2]);
+    }
 }
 
 #[test]
