@@ -37,7 +37,7 @@ use std::sync::Arc;
 const COMMANDS_PER_HOLD: usize = 64;
 
 /// Connections that are sent their replies without waking their tasks, at most in one step.
-const PROMPT_CONNECTIONS: usize = 4;
+const PROMPT_CONNECTIONS: usize = 12;
 /// Events that are queued under one hold; those beyond are a storm's ([`super::storm`]), and end the hold with the command that
 /// they belong to. Low in tests, so that the simulation has storms.
 const EVENTS_PER_HOLD: usize = if cfg!(test) { 2 } else { 1000 };

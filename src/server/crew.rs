@@ -12,7 +12,7 @@
 //! - Nothing urgent is forgotten: who finds a part taken has put its input in before, and who leaves a part looks again. What
 //!   is not urgent waits for the log, whose thread runs the driver when it is done, or for the next tick.
 //! - Threads that lend a hand are bounded: so many rounds ([`ROUNDS`]), entries of so many bytes ([`LIGHT_BYTES`]); beyond, the
-//!   part's own thread goes on. The log's thread applies only when nothing waits to be written.
+//!   part's own thread goes on. While more waits to be written, the log's thread applies a few commands only ([`FEW_BYTES`]).
 //! - A part that fails or panics ends, whoever ran it, and its own thread tells.
 //!
 //! Left out on purpose: work for the disk. Appends and checkpoints have threads that may block.
@@ -31,6 +31,9 @@ const ROUNDS: usize = 8;
 /// Bytes of entries that a thread applies which is not the applier's own: about a hundred small commands, a fraction of a
 /// millisecond.
 const LIGHT_BYTES: usize = 16 << 10;
+/// The same for the log's thread while more waits to be written: about a dozen. Their clients are answered before the next
+/// fsync instead of during it, by a thread that is awake; and what those ask then is in the next group, not in the one after.
+const FEW_BYTES: usize = 2 << 10;
 
 /// A part that any thread may run.
 pub(super) trait Part: Send {
@@ -167,15 +170,16 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// Runs what waits for the driver, and what comes of it, as far as nobody else is at it. `may_apply`: this thread has
-    /// nothing more urgent to do than to apply what is committed.
-    pub(super) fn lend_a_hand(&self, may_apply: bool) {
+    /// Runs what waits for the driver, and what comes of it, as far as nobody else is at it. `is_free`: this thread has
+    /// nothing more urgent to do.
+    pub(super) fn lend_a_hand(&self, is_free: bool) {
+        let light_bytes = if is_free { LIGHT_BYTES } else { FEW_BYTES };
         for _ in 0..ROUNDS {
             self.driver.lend_a_hand();
             if !self.applier.inbox.is_urgent() {
                 return;
             }
-            if !may_apply || !self.is_soon_applied() {
+            if !self.is_soon_applied(light_bytes) {
                 break;
             }
             self.applier.lend_a_hand();
@@ -193,7 +197,7 @@ impl Crew {
     pub(super) fn serve_driver(&self) -> Result<(), Failure> {
         self.driver.serve(|| {
             if self.applier.inbox.is_urgent() {
-                if self.is_soon_applied() {
+                if self.is_soon_applied(LIGHT_BYTES) {
                     self.applier.lend_a_hand();
                 } else {
                     self.applier.inbox.wake();
@@ -207,16 +211,16 @@ impl Crew {
         self.applier.serve(|| self.driver.lend_a_hand())
     }
 
-    /// Whether what waits for the applier is soon done.
-    fn is_soon_applied(&self) -> bool {
+    /// Whether what waits for the applier are entries of so many bytes at most.
+    fn is_soon_applied(&self, light_bytes: usize) -> bool {
         let mut bytes = 0;
         self.applier.inbox.all(|input| {
             bytes += match input {
                 ApplierInput::Entries { entries, .. } => entries.iter().map(|entry| entry.data.len()).sum(),
                 ApplierInput::Barriers(_) => 0,
-                ApplierInput::Install { .. } | ApplierInput::View(_) | ApplierInput::Stop => LIGHT_BYTES + 1,
+                ApplierInput::Install { .. } | ApplierInput::View(_) | ApplierInput::Stop => light_bytes + 1,
             };
-            bytes <= LIGHT_BYTES
+            bytes <= light_bytes
         })
     }
 }

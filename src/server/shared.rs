@@ -291,9 +291,9 @@ impl Shared {
     }
 
     /// Runs what waits for the driver on this thread: see [`Crew::lend_a_hand`].
-    pub(super) fn lend_a_hand(&self, may_apply: bool) {
+    pub(super) fn lend_a_hand(&self, is_free: bool) {
         match self.crew.get() {
-            Some(crew) => crew.lend_a_hand(may_apply),
+            Some(crew) => crew.lend_a_hand(is_free),
             None => self.driver.wake(),
         }
     }
