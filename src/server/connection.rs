@@ -513,7 +513,9 @@ impl Connection {
         }
         pipeline.check_outbound(surroundings);
         let flow = pipeline.flow(surroundings);
-        pipeline.note_task(!output.is_empty() || has_more || flow != Flow::Read);
+        // What was not taken in because others had too much in work waits for the next wake, whatever the flow is by now.
+        let is_waiting = !received.is_empty() || !output.is_empty();
+        pipeline.note_task(is_waiting || has_more || flow != Flow::Read);
         if flow == Flow::Pause && matches!(pipeline.phase, Phase::Open) {
             surroundings.statistics.pauses.fetch_add(1, Relaxed);
         }

@@ -70,7 +70,8 @@ impl Pipeline {
         self.sending.task_is_busy = true;
     }
 
-    /// The task has looked: whether it holds bytes that the socket did not take, or wants to be woken for more than bytes.
+    /// The task has looked: whether it holds bytes, received ones or such that the socket did not take, or wants to be woken
+    /// for more than bytes.
     pub(super) fn note_task(&mut self, is_busy: bool) {
         self.sending.task_is_busy = is_busy;
     }
