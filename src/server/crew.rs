@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariants:
-//! - One thread at a time is at a part ([`Post::run`] takes its lock, or leaves it to who has it).
+//! - One thread at a time is at a part ([`Post::lend_a_hand`] takes its seat, or leaves it to who has it).
 //! - Nothing urgent is forgotten: who finds a part taken has put its input in before, and who leaves a part looks again. What
 //!   is not urgent waits for the log, whose thread runs the driver when it is done, or for the next tick.
 //! - Threads that lend a hand are bounded: so many rounds ([`ROUNDS`]), entries of so many bytes ([`LIGHT_BYTES`]); beyond, the

@@ -15,8 +15,9 @@
 //! ```
 //!
 //! Invariants:
-//! - Locks are taken in this order: state, then the storm's, then a connection's pipeline, then whatever is left; none is held across an
-//!   await, a file or a socket.
+//! - Locks are taken in this order: state, then the storm's, then a connection's pipeline, then whatever is left; none is
+//!   held across an await, a file or a socket. Who is at a part (`crew`) holds its seat whatever the part does meanwhile: no
+//!   thread waits for a seat but the part's own.
 //! - A reply to a write is queued only by the applier, which gets an entry only when it is on disk and committed.
 //! - Any thread that fails stops the whole server with its reason: nothing is retried that may have lost a promise.
 //!
