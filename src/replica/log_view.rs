@@ -1,7 +1,8 @@
 //! The raft log as raft-rs wants to see it: in memory, from the last compaction on.
 //!
 //! raft reads entries that are not on disk yet, and followers that lag are served from here, so the entries stay until
-//! the tree has made them durable and nobody needs them, or too many would stay ([`LogView::compact`]). Their payloads are
+//! the tree has made them durable and nobody needs them, or too many would stay ([`LogView::compact`]); those of a lone server
+//! only until they are applied. Their payloads are
 //! shared `Bytes`, the same as on their way to the disk.
 
 use super::{MembersAt, Registry, SnapshotPoint};

@@ -234,6 +234,10 @@ impl Replica {
     pub fn applied(&mut self, index: u64, term: u64, own: usize) {
         self.outbox.applied(own, term);
         self.raft.advance_apply_to(index);
+        // A lone server: nobody will ask for them.
+        if self.options.log_budget_bytes == 0 {
+            self.raft.mut_store().compact(index, index, 0);
+        }
     }
 
     /// Entries up to `index` are durable in the tree: memory need not hold them for this member any longer. Gives the
@@ -252,7 +256,8 @@ impl Replica {
         let factor = if self.transfers.is_empty() { 1 } else { TRANSFER_FACTOR };
         let budget = self.options.log_budget_bytes.saturating_mul(factor);
         self.raft.mut_store().compact(needed, index, budget);
-        self.raft.store().first()
+        // Memory may hold less than what a start needs.
+        self.raft.store().first().min(index + 1)
     }
 
     /// Length of the log in memory, bytes.
