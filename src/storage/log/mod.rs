@@ -121,6 +121,8 @@ pub struct SegmentLog {
     preparer: Preparer,
     /// Room for a start frame and a header, then the payload of the group being staged.
     group: Vec<u8>,
+    /// As large as groups have been lately, bytes.
+    usual_bytes: usize,
     staged: Extent,
     /// The largest index in the group.
     group_max_index: u64,
@@ -195,6 +197,7 @@ impl SegmentLog {
             ready: reading.ready,
             preparer,
             group: Vec::new(),
+            usual_bytes: 0,
             written: (staged.last(), staged.hard_state.clone()),
             staged,
             group_max_index: 0,
@@ -379,9 +382,10 @@ impl SegmentLog {
     }
 
     fn clear_group(&mut self) {
+        // A group of an unusual size must not be kept in memory for ever; one that large groups follow is written over.
+        self.usual_bytes = self.group.len().max(self.usual_bytes - self.usual_bytes / 8);
         self.group.clear();
-        // A group of an unusual size must not be kept in memory for ever.
-        self.group.shrink_to(4 << 20);
+        self.group.shrink_to(self.usual_bytes.max(4 << 20));
         self.group.resize(START_FRAME_BYTES + FRAME_HEADER_BYTES, 0);
         self.group_max_index = 0;
     }
