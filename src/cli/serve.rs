@@ -29,6 +29,13 @@ use tokio::signal::unix::{SignalKind, signal};
 /// by then.
 const READ_ONLY_AFTER_MS: u64 = 2000;
 
+/// Sockets that a worker looks at in one go: what they wake fits into its queue of 256 tasks. What did not would stand in the
+/// queue of all workers, which is looked at once in 61 tasks: a thousand clients at full speed, and some wait thirty times as
+/// long as others.
+const IO_EVENTS: usize = 128;
+/// The same while it has tasks to run. Fewer than the 61 that it runs before it looks again, so that its queue does not grow.
+const BUSY_IO_EVENTS: usize = 48;
+
 /// Exit codes, as ZooKeeper's server has them.
 const UNEXPECTED: u8 = 1;
 const INVALID_INVOCATION: u8 = 2;
@@ -113,6 +120,8 @@ fn serve(arguments: &ServeArguments) -> Result<(), ServeError> {
     check_directories(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_io_events_per_tick(IO_EVENTS)
+        .max_io_events_per_busy_tick(BUSY_IO_EVENTS)
         .build()
         .map_err(ServeError::Runtime)?;
     runtime.block_on(run_server(&config, started))
