@@ -57,6 +57,14 @@ pub struct Connection {
     aborted: AtomicBool,
 }
 
+/// What came of answering.
+struct Answers {
+    /// Bytes that were queued.
+    bytes: usize,
+    /// Whether nothing is in work any more.
+    are_all: bool,
+}
+
 /// What operators are shown of a connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionView {
@@ -415,8 +423,8 @@ impl Connection {
         }
     }
 
-    /// Answers what needs no log, under the shared side of the state's lock; says how many bytes that took, if there was any.
-    fn answer(&self) -> Option<usize> {
+    /// Answers what needs no log, under the shared side of the state's lock, if there is any.
+    fn answer(&self) -> Option<Answers> {
         if !self.with_pipeline(|pipeline| pipeline.may_answer(&self.shared.settings)) {
             return None;
         }
@@ -434,19 +442,21 @@ impl Connection {
         }
     }
 
-    /// Says how many bytes were queued.
-    fn answer_from(&self, state: &State, surroundings: &Surroundings<'_>) -> usize {
+    fn answer_from(&self, state: &State, surroundings: &Surroundings<'_>) -> Answers {
         self.shared.storm.catch_up(self, surroundings);
         let mut pipeline = self.pipeline.lock();
         let queued_bytes = pipeline.outbound.len();
         pipeline.answer(state, surroundings, ANSWERS_PER_HOLD, ANSWER_BYTES_PER_HOLD);
-        let answered_bytes = pipeline.outbound.len().saturating_sub(queued_bytes);
+        let answers = Answers {
+            bytes: pipeline.outbound.len().saturating_sub(queued_bytes),
+            are_all: pipeline.pending() == 0,
+        };
         let wish = pipeline.take_wish();
         drop(pipeline);
         if let Some(missing) = wish {
             self.wish(missing);
         }
-        answered_bytes
+        answers
     }
 
     /// The request at the front waits for what is missing.
@@ -472,8 +482,11 @@ impl Conversation for Connection {
         for turn in 1..=TURNS {
             let intake = self.receive(received, &surroundings);
             self.hand_on(intake);
-            let Some(bytes) = self.answer() else { break };
-            answered_bytes += bytes;
+            let Some(answers) = self.answer() else { break };
+            if answers.are_all && received.is_empty() {
+                break;
+            }
+            answered_bytes += answers.bytes;
             has_more = turn == TURNS || answered_bytes >= ANSWER_BYTES_PER_HOLD;
             if has_more {
                 break;
@@ -499,7 +512,7 @@ impl Connection {
         surroundings: &Surroundings<'_>,
     ) -> Flow {
         let mut pipeline = self.pipeline.lock();
-        pipeline.tally.flush(&self.shared.statistics);
+        pipeline.flush(&self.shared.statistics);
         if self.shared.is_draining() && received.is_empty() && pipeline.is_idle() {
             pipeline.close(Closing::Stopping, &self.shared.statistics);
         }

@@ -53,15 +53,33 @@ impl Pipeline {
     /// Takes its requests out of the count of those in work, or puts them back. Were they counted, a few clients that do
     /// not read could keep the server from reading from the others (`globalOutstandingLimit`).
     pub(super) fn set_aside(&mut self, aside: bool, statistics: &Statistics) {
-        if self.is_set_aside == aside {
-            return;
+        if self.is_set_aside != aside {
+            self.is_set_aside = aside;
+            self.count_outstanding(statistics);
         }
-        self.is_set_aside = aside;
-        if aside {
-            statistics.outstanding.fetch_sub(self.pending.len(), Relaxed);
-        } else {
-            statistics.outstanding.fetch_add(self.pending.len(), Relaxed);
+    }
+
+    /// Has the count of requests in work be right about this connection's. Once in a turn: what is taken in and answered
+    /// within one never gets into it.
+    pub(super) fn count_outstanding(&mut self, statistics: &Statistics) {
+        let due = if self.is_set_aside { 0 } else { self.pending.len() };
+        if due > self.counted {
+            statistics.outstanding.fetch_add(due - self.counted, Relaxed);
+        } else if due < self.counted {
+            statistics.outstanding.fetch_sub(self.counted - due, Relaxed);
         }
+        self.counted = due;
+    }
+
+    /// Requests that others have in work too, those of this connection that are not counted yet included.
+    pub(super) fn outstanding(&self, statistics: &Statistics) -> usize {
+        statistics.outstanding.load(Relaxed) + self.pending.len().saturating_sub(self.counted)
+    }
+
+    /// Tells the metrics what has come of this connection.
+    pub(super) fn flush(&mut self, statistics: &Statistics) {
+        self.count_outstanding(statistics);
+        self.tally.flush(statistics);
     }
 
     /// The task begins to look. What it finds, it judges by how things stand now: were they to change before it has noted how
@@ -85,7 +103,7 @@ impl Pipeline {
             return None;
         }
         self.sending.is_lent = true;
-        self.tally.flush(statistics);
+        self.flush(statistics);
         let mut lent = BytesMut::new();
         self.take_outbound(&mut lent);
         Some(lent)

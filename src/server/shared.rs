@@ -150,15 +150,15 @@ pub enum Service {
 /// Where clients come from.
 struct Address {
     connections: usize,
-    /// What every connection from there is: shared by all of them.
-    identities: Arc<[Identity]>,
+    /// What every connection from there is.
+    identities: [Identity; 1],
 }
 
 impl Address {
     fn new(ip: IpAddr) -> Address {
         Address {
             connections: 0,
-            identities: [Identity::new("ip", &ip.to_string())].into(),
+            identities: [Identity::new("ip", &ip.to_string())],
         }
     }
 }
@@ -211,6 +211,8 @@ pub struct Shared {
     standing: Mutex<Standing>,
     draining: AtomicBool,
     stopping: CancellationToken,
+    /// The same as a flag: the token asks a lock, and every turn of every connection asks.
+    is_stopping: AtomicBool,
     chance: Chance,
     next_connection: AtomicU64,
     next_session: AtomicI64,
@@ -257,6 +259,7 @@ impl Shared {
             read_only: Mutex::default(),
             draining: AtomicBool::new(false),
             stopping: CancellationToken::new(),
+            is_stopping: AtomicBool::new(false),
             standing: Mutex::default(),
             chance,
             next_connection: AtomicU64::new(first_connection),
@@ -316,7 +319,8 @@ impl Shared {
             return Err(TurnedAway::Address(address.connections));
         }
         address.connections += 1;
-        let identities = address.identities.clone();
+        // A list of its own: every request counts itself in and out there, on whatever core.
+        let identities = address.identities.iter().cloned().collect();
         drop(addresses);
         let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         let connection = Arc::new(Connection::new(self.clone(), id, peer, identities));
@@ -461,7 +465,7 @@ impl Shared {
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.is_cancelled()
+        self.is_stopping.load(Ordering::Acquire)
     }
 
     /// Waits until the server ends.
@@ -471,6 +475,7 @@ impl Shared {
 
     /// The server ends: nothing is served from here on.
     pub(super) fn set_stopping(&self) {
+        self.is_stopping.store(true, Ordering::Release);
         self.stopping.cancel();
         self.set_service(Service::Nobody);
     }

@@ -2,7 +2,7 @@
 
 use super::recorded::Recorded;
 use super::space::Room;
-use super::tally::Sizes;
+use super::tally::{Latencies, Sizes};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -135,15 +135,15 @@ impl Default for Statistics {
 }
 
 impl Statistics {
-    /// One request was answered after `latency_us`.
-    pub fn answered(&self, latency_us: u64) {
-        self.latency_count.fetch_add(1, Relaxed);
-        self.latency_sum_us.fetch_add(latency_us, Relaxed);
-        if latency_us < self.latency_min_us.load(Relaxed) {
-            self.latency_min_us.fetch_min(latency_us, Relaxed);
+    /// Requests were answered.
+    pub(super) fn answered(&self, latencies: &Latencies) {
+        self.latency_count.fetch_add(latencies.count, Relaxed);
+        self.latency_sum_us.fetch_add(latencies.sum_us, Relaxed);
+        if latencies.least_us < self.latency_min_us.load(Relaxed) {
+            self.latency_min_us.fetch_min(latencies.least_us, Relaxed);
         }
-        if latency_us > self.latency_max_us.load(Relaxed) {
-            self.latency_max_us.fetch_max(latency_us, Relaxed);
+        if latencies.greatest_us > self.latency_max_us.load(Relaxed) {
+            self.latency_max_us.fetch_max(latencies.greatest_us, Relaxed);
         }
     }
 
