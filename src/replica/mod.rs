@@ -234,9 +234,8 @@ impl Replica {
     pub fn applied(&mut self, index: u64, term: u64, own: usize) {
         self.outbox.applied(own, term);
         self.raft.advance_apply_to(index);
-        // A lone server: nobody will ask for them.
         if self.options.log_budget_bytes == 0 {
-            self.raft.mut_store().compact(index, index, 0);
+            self.raft.mut_store().compact(index, index, 0); // Nobody will ask a lone server for them.
         }
     }
 
@@ -246,9 +245,8 @@ impl Replica {
         let needed = if self.options.log_budget_bytes == 0 {
             index
         } else if self.is_leader() {
-            let others = self.raft.raft.prs().iter();
-            let matched = others.map(|(_, progress)| progress.matched).min();
-            matched.unwrap_or(index).min(index)
+            let matched = self.raft.raft.prs().iter().map(|(_, progress)| progress.matched);
+            matched.min().unwrap_or(index).min(index)
         } else {
             // Whoever may lead tomorrow keeps what others may need then.
             0
@@ -256,8 +254,7 @@ impl Replica {
         let factor = if self.transfers.is_empty() { 1 } else { TRANSFER_FACTOR };
         let budget = self.options.log_budget_bytes.saturating_mul(factor);
         self.raft.mut_store().compact(needed, index, budget);
-        // Memory may hold less than what a start needs.
-        self.raft.store().first().min(index + 1)
+        self.raft.store().first().min(index + 1) // Memory may hold less than what a start needs.
     }
 
     /// Length of the log in memory, bytes.
