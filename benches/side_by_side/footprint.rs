@@ -101,11 +101,19 @@ fn weigh_watches(server: &Server, znodes: u32, before: f64) -> Result<f64, Strin
     Ok((armed - before) / f64::from(watches))
 }
 
-/// What is resident once housekeeping is over.
+/// What is resident once housekeeping is over, and what it has freed is given back: until it falls no more.
 fn resident_at_rest(server: &Server) -> Result<f64, String> {
     let pid = server.pid().ok_or("the server does not run")?;
     settle(pid, SETTLE_LIMIT);
-    Ok(resident_bytes(pid).unwrap_or(0) as f64)
+    let mut resident = resident_bytes(pid).unwrap_or(0);
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = resident_bytes(pid).unwrap_or(0);
+        if now + resident / 1000 >= resident {
+            return Ok(now as f64);
+        }
+        resident = now;
+    }
 }
 
 /// Creates the znodes of the memory row; returns the rate, in creates per second.
