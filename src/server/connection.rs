@@ -177,10 +177,10 @@ impl Connection {
         !self.waits.swap(true, AcqRel)
     }
 
-    /// Wakes it after it has waited for that. An event that is queued from here on has it wait again.
+    /// Sends what is queued, or has it sent, after it has waited for that. An event that is queued from here on has it wait again.
     pub(super) fn end_to_wait(&self) {
         self.waits.store(false, Release);
-        self.wake_up();
+        self.send_promptly();
     }
 
     pub(super) fn settings(&self) -> &Settings {

@@ -450,7 +450,9 @@ impl Server {
             tokio::spawn(doors::accept(self.shared.clone(), door));
         }
         tokio::spawn(doors::sweep(self.shared.clone()));
-        tokio::spawn(fan_out::run(self.shared.clone()));
+        for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
+            tokio::spawn(fan_out::run(self.shared.clone()));
+        }
     }
 
     /// Waits until something fails.
