@@ -210,7 +210,6 @@ impl Part for Checkpointer {
 
     /// A checkpoint may take milliseconds: a thread that only lends a hand takes none.
     fn turn(&mut self, inputs: &mut Vec<ApplierInput>, is_lent: bool) -> Result<Turned, Failure> {
-        self.applier.set_prompt(is_lent);
         if !is_lent {
             return Ok(if self.step(inputs)? {
                 Turned::Ended
