@@ -11,14 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
+use super::super::behind::give_way;
 use super::frame::Generation;
 use super::segment::{segment_path, spare_path, unfinished_path, write_header};
 use crate::storage::file::{File, Files, write_all_at};
 
-/// Zeros written by one call. Small enough not to hold up the log's own fsync on the same disk for long.
+/// Zeros written by one call, and synced. Small enough not to hold up the log's own fsync on the same disk for long.
 const FILL_CHUNK_BYTES: usize = 1 << 20;
-/// Zeros written between two fsyncs, for the same reason.
-const FILL_SYNC_BYTES: u64 = 4 << 20;
+/// What is given back of a file at a time before it is removed, likewise: to remove 64 MiB at one go holds up the log's fsync
+/// for 10 ms and more where the file system tells the disk what is free.
+const REMOVE_STEP_BYTES: u64 = 4 << 20;
 
 /// Where files are prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,21 +108,25 @@ impl Workbench {
             self.spares.push(id);
             return Ok(());
         }
+        let file = self.files.open(&to)?;
+        let mut left = file.size_bytes()?;
+        while left > REMOVE_STEP_BYTES {
+            left -= REMOVE_STEP_BYTES;
+            file.set_size(left)?;
+        }
+        drop(file);
         self.files.remove(&to)
     }
 }
 
 fn fill_with_zeros(file: &dyn File, size_bytes: u64) -> io::Result<()> {
     let zeros = vec![0; FILL_CHUNK_BYTES.min(size_bytes as usize)];
-    let (mut offset, mut synced) = (0, 0);
+    let mut offset = 0;
     while offset < size_bytes {
         let count = (size_bytes - offset).min(zeros.len() as u64);
         write_all_at(file, offset, &zeros[..count as usize])?;
+        file.sync_data()?;
         offset += count;
-        if offset - synced >= FILL_SYNC_BYTES {
-            file.sync_data()?;
-            synced = offset;
-        }
     }
     Ok(())
 }
@@ -152,9 +158,10 @@ impl Preparer {
             Preparation::Thread => {
                 let (jobs, next_job) = mpsc::channel();
                 let (finished, made) = mpsc::channel();
-                let thread = std::thread::Builder::new()
-                    .name("log-prepare".into())
-                    .spawn(move || work_off(bench, &next_job, &finished))?;
+                let thread = std::thread::Builder::new().name("log-prepare".into()).spawn(move || {
+                    give_way();
+                    work_off(bench, &next_job, &finished);
+                })?;
                 Place::Thread {
                     jobs: Some(jobs),
                     made,
