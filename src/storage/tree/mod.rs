@@ -2,7 +2,7 @@
 //!
 //! One thread of the server owns a [`TreeStore`]. At a start everything is read back once: at one go ([`TreeStore::load`]),
 //! or first what it takes to serve and then the rest ([`TreeStore::load_first`]). It
-//! takes what changed in an interval as one [`CheckpointBatch`], and every few seconds makes a point durable
+//! takes what changed in an interval as one [`CheckpointBatch`], and about once a second makes a point durable
 //! ([`TreeStore::persist`]). `records` says what every byte is.
 //!
 //! Invariants:
@@ -35,10 +35,10 @@ mod tests;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::BuildHasher;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
-use super::behind::give_way;
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use foldhash::fast::FixedState;
@@ -367,15 +367,8 @@ fn open_fjall(directory: &Path, options: &TreeOptions) -> Result<(Database, Keys
         let keyspace = database.keyspace(KEYSPACE, settings)?;
         Ok((database, keyspace))
     };
-    // Its own threads inherit the priority. It asserts, in debug builds, some of what it reads.
-    let opened = std::thread::scope(|scope| {
-        let opening = scope.spawn(|| {
-            give_way();
-            open()
-        });
-        opening.join()
-    });
-    match opened {
+    // fjall asserts, in debug builds, some of what it reads.
+    match std::panic::catch_unwind(AssertUnwindSafe(open)) {
         Ok(Ok(opened)) => Ok(opened),
         Ok(Err(error)) => Err(refusal(directory, &error)),
         Err(_) => Err(OpenRefusal::Journal("fjall panicked while it read the store".into())),
