@@ -46,14 +46,11 @@ impl Replica {
 
     /// Tells how far this log reaches, and as the leader how far all do.
     pub(super) fn tell_witnesses(&mut self) {
-        let reach = PeerMessage::Reach {
-            index: self.raft.raft.raft_log.persisted,
-        };
-        let mut messages = vec![reach];
+        let own = self.witness.own();
+        let mut messages = vec![PeerMessage::Reach { index: own }];
         if self.is_leader() {
             let committed = self.committed();
-            let own = (self.options.server, self.raft.raft.raft_log.persisted);
-            let all = self.progress().chain([own]);
+            let all = self.progress().chain([(self.options.server, own)]);
             let members: Vec<_> = all
                 .filter_map(|(server, matched)| {
                     let incarnation = self.registry.of(server)?;
@@ -69,6 +66,12 @@ impl Replica {
             let copies = messages.iter().map(|message| (*server, message.clone()));
             self.letters.extend(copies);
         }
+    }
+
+    /// How far this log is on disk, for the simulation.
+    #[cfg(test)]
+    pub(crate) fn reach(&self) -> u64 {
+        self.witness.own()
     }
 
     /// A planted bug: what is sent to a member counts as acknowledged by it.
@@ -109,7 +112,7 @@ impl Replica {
 
     /// A peer knows that this log reached further. What it has heard may be older than what is here by now.
     pub(super) fn is_said_to_have_forgotten(&mut self, by: Peer, index: u64) -> Result<(), ReplicaError> {
-        let last = self.raft.raft.raft_log.persisted;
+        let last = self.witness.own();
         if last < index {
             return Err(ReplicaError::Forgotten {
                 last,

@@ -172,7 +172,7 @@ impl Replica {
             // raft-rs would put entries into a message that waits already, and look only whether they continue its
             // entries: behind an empty message for a later index they do not continue it at all. The follower acknowledges
             // an entry that it does not have (TotalOrder, Durable). The simulation has found it.
-            batch_append: planted!(AppendsBatched),
+            batch_append: false,
             max_uncommitted_size: UNCOMMITTED_BYTES,
             max_committed_size_per_ready: APPLY_BYTES,
             ..raft::Config::default()
@@ -183,6 +183,7 @@ impl Replica {
             raft.campaign()?;
         }
         Ok(Replica {
+            witness: Witness::of(raft.raft.raft_log.persisted),
             raft,
             outbox: Outbox::new(options.stream),
             queue: Queue::default(),
@@ -198,7 +199,6 @@ impl Replica {
             barriers: Barriers::new(options.server, options.stream),
             registry,
             standing: Standing::default(),
-            witness: Witness::default(),
             contacts: BTreeMap::new(),
             answered_tick: 0,
             transfers: BTreeSet::new(),
@@ -221,13 +221,11 @@ impl Replica {
 
     /// The append of this number, and all before it, are on disk.
     pub fn persisted(&mut self, number: u64) {
-        assert!(
-            number >= self.persisted,
-            "append {number} is reported after {}",
-            self.persisted
-        );
+        let last = self.persisted;
+        assert!(number >= last, "append {number} is reported after {last}");
         self.persisted = number;
         self.raft.on_persist_ready(number);
+        self.witness.has(self.raft.raft.raft_log.persisted);
     }
 
     /// All entries up to `index`, whose term this is, are applied; `own` of the commands submitted here among them.
@@ -364,7 +362,7 @@ impl Replica {
     /// This server is linked with a peer.
     pub fn linked(&mut self, peer: Peer) {
         self.contacts.insert(peer.server, peer.incarnation);
-        let index = self.raft.raft.raft_log.persisted;
+        let index = self.witness.own();
         self.letters.push((peer.server, PeerMessage::Reach { index }));
     }
 

@@ -575,6 +575,49 @@ fn a_member_that_was_put_back_from_an_old_copy_is_told_and_not_believed() {
 }
 
 #[test]
+fn a_member_that_is_given_a_snapshot_has_forgotten_nothing() {
+    let (conf_state, registry) = members(&[1, 2, 3]);
+    let entries = (1..=5).map(|index| Entry {
+        index,
+        term: 1,
+        ..Entry::default()
+    });
+    let recovered = Recovered {
+        entries: entries.collect(),
+        hard_state: HardState {
+            term: 1,
+            commit: 3,
+            ..HardState::default()
+        },
+        conf_state: conf_state.clone(),
+        registry: registry.clone(),
+        ..Recovered::default()
+    };
+    let mut replica = Replica::new(options(2), recovered, &logger()).unwrap();
+    let mut message = Message {
+        from: 1,
+        to: 2,
+        term: 1,
+        ..Message::default()
+    };
+    message.set_msg_type(MessageType::MsgSnapshot);
+    let snapshot = message.mut_snapshot();
+    snapshot.data = registry.to_bytes();
+    let metadata = snapshot.mut_metadata();
+    (metadata.index, metadata.term) = (10, 1);
+    metadata.set_conf_state(conf_state);
+    let given = PeerMessage::Raft {
+        to_incarnation: peer(2).incarnation,
+        message,
+    };
+    replica.step(peer(1), given).unwrap();
+    // Its leader knows of what this member has acknowledged, and speaks of it before the snapshot is installed.
+    replica.step(peer(1), PeerMessage::Forgotten { index: 5 }).unwrap();
+    let forgotten = replica.step(peer(1), PeerMessage::Forgotten { index: 6 });
+    assert!(matches!(forgotten, Err(ReplicaError::Forgotten { last: 5, .. })));
+}
+
+#[test]
 fn a_follower_notices_that_its_leader_does_not_hear_it() {
     let mut ensemble = Ensemble::new(&[1, 2, 3]);
     ensemble.run(80);

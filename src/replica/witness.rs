@@ -6,6 +6,9 @@
 //! tells how far its log reaches now. Whoever reaches less far than the others know is suspect: its word does not count,
 //! until it has shown otherwise, or begun a new life.
 //!
+//! How far the own log reaches is what was reported to be on disk. raft-rs' own account of that falls back as soon as a
+//! snapshot arrives, while the entries still stand there: who went by it was told that it had forgotten them, and stopped.
+//!
 //! The memory is not stored: it helps as long as one server that remembers is up. A copy that is younger than a second may
 //! go unnoticed.
 
@@ -18,6 +21,8 @@ use std::collections::BTreeMap;
 pub(super) struct Witness {
     /// Per member: its life, how far its log reaches at least, and whether it has said less.
     known: BTreeMap<ServerId, Known>,
+    /// How far the own log reaches.
+    own: u64,
 }
 
 struct Known {
@@ -27,6 +32,24 @@ struct Known {
 }
 
 impl Witness {
+    /// Of a member whose own log reaches to `own`.
+    pub(super) fn of(own: u64) -> Witness {
+        Witness {
+            own,
+            ..Witness::default()
+        }
+    }
+
+    /// The own log is on disk up to `index`.
+    pub(super) fn has(&mut self, index: u64) {
+        self.own = self.own.max(index);
+    }
+
+    /// How far the own log reaches: this has been on disk, and what of it counts is still.
+    pub(super) fn own(&self) -> u64 {
+        self.own
+    }
+
     /// A member holds the log up to `index` at least.
     pub(super) fn holds(&mut self, peer: Peer, index: u64) {
         let known = self.known.entry(peer.server).or_insert(Known {

@@ -16,8 +16,6 @@ pub enum Mutant {
     VoteAfterWipe,
     /// The last entry of the log is cut off at a start, though it was whole.
     LastEntryLost,
-    /// Entries are put behind a message that waits for another place in the log (a bug of raft-rs 0.7).
-    AppendsBatched,
     /// Commands are stamped with the member's own clock.
     OwnClock,
     /// A sync is answered without asking anybody.

@@ -452,6 +452,20 @@ impl SimulatedMember {
         self.shared.standing()
     }
 
+    /// How far its log is on disk.
+    pub(crate) fn reach(&self) -> u64 {
+        self.driver.replica.reach()
+    }
+
+    /// If it leads: how far it believes that the others' logs are, as far as that counts.
+    pub(crate) fn acknowledged(&self) -> Vec<(ServerId, u64)> {
+        let replica = &self.driver.replica;
+        let progress = replica.progress().filter(|_| replica.is_leader());
+        progress
+            .map(|(server, matched)| (server, matched.min(replica.committed())))
+            .collect()
+    }
+
     /// Whether it serves clients.
     pub(crate) fn is_serving(&self) -> bool {
         self.shared.is_serving()

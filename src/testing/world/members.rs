@@ -7,6 +7,7 @@ use crate::server::Connection;
 use crate::server::simulated::{Part, SimulatedMember, SimulatedSnapshot, Verdict};
 use crate::state_machine::ServerId;
 use crate::testing::checker::What;
+use crate::testing::faults::Weather;
 use std::future::Future as _;
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -97,6 +98,9 @@ impl World {
                         });
                     }
                 }
+                if part == Part::Driver {
+                    self.check_acknowledged(member);
+                }
                 self.settle(member);
             }
             Err(failure) => {
@@ -105,6 +109,28 @@ impl World {
                 self.crash(member, true);
                 let wait_us = self.lots.between(50_000, 800_000);
                 self.after(wait_us, Happening::Start(member));
+            }
+        }
+    }
+
+    /// What a leader counts as acknowledged by a voter is on that member's disk; one that was wiped has forgotten what it had.
+    fn check_acknowledged(&self, leader: usize) {
+        if self.has_wiped || self.scenario.weather == Weather::Amnesia {
+            return;
+        }
+        let Some(running) = &self.members[leader].running else {
+            return;
+        };
+        let acknowledged = running.acknowledged().into_iter();
+        for (server, index) in acknowledged.filter(|(server, _)| server.0 as usize <= self.scenario.voters) {
+            let member = &self.members[server.0 as usize - 1];
+            if let Some(reach) = member.running.as_ref().map(SimulatedMember::reach) {
+                assert!(
+                    index <= reach,
+                    "server {} counts entry {index} as acknowledged by server {}, which has entries up to {reach}",
+                    leader + 1,
+                    server.0
+                );
             }
         }
     }
