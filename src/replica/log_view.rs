@@ -2,8 +2,7 @@
 //!
 //! raft reads entries that are not on disk yet, and followers that lag are served from here, so the entries stay until
 //! the tree has made them durable and nobody needs them, or too many would stay ([`LogView::compact`]); those of a lone server
-//! only until they are applied. Their payloads are
-//! shared `Bytes`, the same as on their way to the disk.
+//! only until they are applied. Their payloads are shared `Bytes`, the same as on their way to the disk.
 
 use super::{MembersAt, Registry, SnapshotPoint};
 use protobuf::Message as _;

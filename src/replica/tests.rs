@@ -209,6 +209,17 @@ fn a_member_goes_on_from_its_log() {
 }
 
 #[test]
+fn a_lone_server_holds_no_applied_entry_and_its_log_is_cut_where_the_tree_is_durable() {
+    let mut replica = single();
+    for xid in 0..9 {
+        replica.submit([command(xid)]);
+        run(&mut replica);
+    }
+    assert_eq!(replica.log_bytes(), 0);
+    assert_eq!(replica.compact(3), 4, "the disk keeps what a start must apply again");
+}
+
+#[test]
 fn a_batch_holds_at_least_one_command_and_at_most_its_limits() {
     let large = Command {
         body: vec![0; BATCH_BYTES].into(),

@@ -12,8 +12,8 @@
 //! Every read holds the shared side of that lock while it looks, registers its watch and queues its reply. So nobody sees
 //! a change before its event, and no watch misses a change (EventBeforeData, SessionOrder, WatchComplete).
 //!
-//! One hold is bounded ([`COMMANDS_PER_HOLD`], [`EVENTS_PER_HOLD`]); then readers get their turn. Sockets are woken after it;
-//! those of a storm by [`super::fan_out`].
+//! One hold is bounded ([`COMMANDS_PER_HOLD`], [`EVENTS_PER_HOLD`]); then readers get their turn. After it
+//! replies are sent to few sockets, or their tasks are woken; those of a storm have [`super::fan_out`].
 
 use super::Failure;
 use super::connection::Connection;

@@ -157,9 +157,9 @@ impl Preparer {
             Preparation::Thread => {
                 let (jobs, next_job) = mpsc::channel();
                 let (finished, made) = mpsc::channel();
-                let thread = std::thread::Builder::new().name("log-prepare".into()).spawn(move || {
-                    work_off(bench, &next_job, &finished);
-                })?;
+                let thread = std::thread::Builder::new()
+                    .name("log-prepare".into())
+                    .spawn(move || work_off(bench, &next_job, &finished))?;
                 Place::Thread {
                     jobs: Some(jobs),
                     made,
