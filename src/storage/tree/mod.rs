@@ -2,7 +2,7 @@
 //!
 //! One thread of the server owns a [`TreeStore`]. At a start everything is read back once: at one go ([`TreeStore::load`]),
 //! or first what it takes to serve and then the rest ([`TreeStore::load_first`]). It
-//! takes what changed in an interval as one [`CheckpointBatch`], and about once a second makes a point durable
+//! takes what changed in an interval as one [`CheckpointBatch`], and now and then makes a point durable
 //! ([`TreeStore::persist`]). `records` says what every byte is.
 //!
 //! Invariants:
