@@ -27,7 +27,7 @@ const PAUSE_US: u64 = 50_000;
 /// Limits of what may wait for the store: the one so that a small budget does not make checkpoints tiny, the other because
 /// more never makes anything faster.
 const LEAST_UNSTORED_BYTES: u64 = 4 << 20;
-const MOST_UNSTORED_BYTES: u64 = 192 << 20;
+const MOST_UNSTORED_BYTES: u64 = 128 << 20;
 
 /// What is known of the state's memory.
 #[derive(Debug)]
