@@ -2,8 +2,8 @@
 //! for nothing, and one whose only reply somebody else than its socket's task is to send.
 
 use super::admission::LARGE_BYTES;
-use super::pending::Kind;
-use super::pipeline::{Phase, Pipeline};
+use super::pending::{Closing, Kind};
+use super::pipeline::{Phase, Pipeline, Surroundings};
 use super::settings::{OUTBOUND_HARD_FACTOR, Settings};
 use super::statistics::Statistics;
 use bytes::BytesMut;
@@ -37,6 +37,32 @@ pub(super) fn hard_limit(settings: &Settings) -> usize {
 }
 
 impl Pipeline {
+    /// Notes whether the queue is over its limit, and gives up a connection whose queue is far beyond it.
+    pub(super) fn check_outbound(&mut self, surroundings: &Surroundings<'_>) {
+        if self.is_over_limit(surroundings.settings) {
+            self.stalled_since_us.get_or_insert(surroundings.now_us);
+            self.set_aside(true, surroundings.statistics);
+            if self.outbound.len() > hard_limit(surroundings.settings) {
+                surroundings.statistics.slow_clients.fetch_add(1, Relaxed);
+                self.outbound = BytesMut::new();
+                self.close(Closing::SlowClient, surroundings.statistics);
+            }
+        } else {
+            self.stalled_since_us = None;
+            self.set_aside(false, surroundings.statistics);
+        }
+    }
+
+    pub(super) fn is_over_limit(&self, settings: &Settings) -> bool {
+        self.outbound.len() > settings.outbound_limit_bytes || self.events_queued > settings.outbound_limit_events
+    }
+
+    /// Gives what is queued to the socket, whose own buffer `output` is empty.
+    pub(super) fn take_outbound(&mut self, output: &mut BytesMut) {
+        std::mem::swap(&mut self.outbound, output);
+        self.events_queued = 0;
+    }
+
     /// Whether the request at the front is to be answered from the state now: not while the queue is over its limit, which a
     /// client fills that asks for large listings and reads none.
     pub(super) fn may_answer(&self, settings: &Settings) -> bool {
@@ -135,7 +161,6 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::pending::Closing;
     use crate::state_machine::Origin;
 
     /// An open connection whose task waits for requests.

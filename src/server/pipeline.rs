@@ -23,7 +23,6 @@ use super::handshake::{self, Opening};
 use super::local::{Asker, Local};
 use super::numbers::ConnectionNumbers;
 use super::outbound::Sending;
-use super::outbound::hard_limit;
 use super::parking::Parked;
 use super::pending::{Barrier, Closing, Intake, Kind, Pending};
 use super::read_only::{ReadOnlySessions, needs_leader};
@@ -100,7 +99,7 @@ pub(super) struct Pipeline {
     /// Who sends besides the socket's task.
     pub(super) sending: Sending,
     /// Events among them.
-    events_queued: usize,
+    pub(super) events_queued: usize,
     /// Since when `outbound` is over its limit: monotonic, µs.
     pub(super) stalled_since_us: Option<u64>,
     /// Whether its requests wait for its own client, who does not take what is queued: then they are not counted as those
@@ -504,32 +503,6 @@ impl Pipeline {
         self.numbers.sent += 1;
         self.tally.sent(1);
         self.check_outbound(surroundings);
-    }
-
-    /// Notes whether the queue is over its limit, and gives up a connection whose queue is far beyond it.
-    pub(super) fn check_outbound(&mut self, surroundings: &Surroundings<'_>) {
-        if self.is_over_limit(surroundings.settings) {
-            self.stalled_since_us.get_or_insert(surroundings.now_us);
-            self.set_aside(true, surroundings.statistics);
-            if self.outbound.len() > hard_limit(surroundings.settings) {
-                surroundings.statistics.slow_clients.fetch_add(1, Relaxed);
-                self.outbound = BytesMut::new();
-                self.close(Closing::SlowClient, surroundings.statistics);
-            }
-        } else {
-            self.stalled_since_us = None;
-            self.set_aside(false, surroundings.statistics);
-        }
-    }
-
-    pub(super) fn is_over_limit(&self, settings: &Settings) -> bool {
-        self.outbound.len() > settings.outbound_limit_bytes || self.events_queued > settings.outbound_limit_events
-    }
-
-    /// Gives what is queued to the socket, whose own buffer `output` is empty.
-    pub(super) fn take_outbound(&mut self, output: &mut BytesMut) {
-        std::mem::swap(&mut self.outbound, output);
-        self.events_queued = 0;
     }
 
     fn take_front(&mut self) -> Option<Pending> {
