@@ -239,6 +239,10 @@ fn client_gauges(
             whole(shared.settings.connection_limit() as u64),
         ),
         ("handshakes_waiting", whole(shared.handshakes_waiting() as u64)),
+        (
+            "client_queued_bytes",
+            whole(statistics.queued_bytes.load(Relaxed) as u64),
+        ),
         ("large_values_waiting", whole(shared.large_values_waiting() as u64)),
         ("auth_failed_count", whole(statistics.auth_failed.load(Relaxed))),
         ("non_mtls_remote_conn_count", Number::Whole(0)),

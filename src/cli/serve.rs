@@ -36,6 +36,9 @@ const IO_EVENTS: usize = 128;
 /// The same while it has tasks to run. Fewer than the 61 that it runs before it looks again, so that its queue does not grow.
 const BUSY_IO_EVENTS: usize = 48;
 
+/// Bytes that may wait for all clients together, however small the memory's budget.
+const LEAST_OUTBOUND_TOTAL_BYTES: usize = 64 << 20;
+
 /// Exit codes, as ZooKeeper's server has them.
 const UNEXPECTED: u8 = 1;
 const INVALID_INVOCATION: u8 = 2;
@@ -389,6 +392,13 @@ fn memory_budget_bytes(budget: MemoryBudget) -> u64 {
     }
 }
 
+/// An eighth of the budget, of which the state itself takes three quarters; enough for a few large listings at least.
+fn outbound_total_bytes(budget: MemoryBudget) -> usize {
+    usize::try_from(memory_budget_bytes(budget) / 8)
+        .unwrap_or(usize::MAX)
+        .max(LEAST_OUTBOUND_TOTAL_BYTES)
+}
+
 fn limit(limit: Option<NonZeroU32>) -> usize {
     limit.map_or(0, |limit| limit.get() as usize)
 }
@@ -416,6 +426,7 @@ fn settings(config: &Config, descriptors: Option<Descriptors>) -> Settings {
         handshake_timeout_ms: config.limits.handshake_timeout_ms.into(),
         outbound_limit_bytes: usize::try_from(config.limits.outbound_queue_bytes).unwrap_or(usize::MAX),
         outbound_limit_events: config.limits.outbound_queue_messages as usize,
+        outbound_total_bytes: outbound_total_bytes(config.limits.memory_budget),
         outbound_stall_ms: config.limits.outbound_stall_timeout_ms.into(),
         fan_out_jitter_ms: config.limits.watch_fan_out_jitter_ms.into(),
         skip_acl: config.auth.skip_acl,

@@ -8,6 +8,7 @@ use super::handshake::NewSession;
 use super::numbers::ConnectionNumbers;
 use super::pending::{Closing, Intake};
 use super::pipeline::{Phase, Pipeline, Surroundings};
+use super::queued::Waiting;
 use super::settings::{ANSWER_BYTES_PER_HOLD, ANSWERS_PER_HOLD, HANDSHAKE_BYTES, Settings};
 use super::shared::{DriverInput, Service, Shared, Word};
 use super::statistics::Statistics;
@@ -237,6 +238,7 @@ impl Connection {
             };
             // From here on nobody registers a watch for it.
             pipeline.close(Closing::SessionGone, &self.shared.statistics);
+            pipeline.queued.forget(&self.shared.statistics);
             (pipeline.session, closing)
         });
         self.prompt_writer.lock().take();
@@ -258,6 +260,12 @@ impl Connection {
             Some(closing) => tracing::debug!(peer = %self.peer, %session, "connection closed: {closing}"),
             None => tracing::debug!(peer = %self.peer, %session, "connection closed by the client"),
         }
+    }
+
+    /// What waits for the client, if that is much, and the connection is not about to end.
+    pub(super) fn waiting(&self) -> Option<Waiting> {
+        let waiting = self.with_pipeline(|pipeline| pipeline.queued.waiting());
+        waiting.filter(|_| !self.aborted.load(Relaxed))
     }
 
     /// Called now and then: whether it took too long to open a session, or does not take what is sent to it.
@@ -293,8 +301,8 @@ impl Connection {
         }
     }
 
-    /// Takes in what has arrived; gives what others must do.
-    fn receive(&self, received: &mut BytesMut, surroundings: &Surroundings<'_>) -> Intake {
+    /// Takes in what has arrived; gives what others must do. The socket has not taken `unsent_bytes` yet.
+    fn receive(&self, received: &mut BytesMut, unsent_bytes: usize, surroundings: &Surroundings<'_>) -> Intake {
         let mut intake = Intake::default();
         if self.shared.is_stopping() {
             // What was not taken in was promised nothing; what was is finished.
@@ -312,6 +320,11 @@ impl Connection {
         }
         self.with_pipeline(|pipeline| {
             pipeline.note_look();
+            if pipeline.queued.is_counted() {
+                // Some of it may have been taken since the last turn.
+                let waiting_bytes = unsent_bytes + pipeline.outbound.len();
+                pipeline.queued.count(waiting_bytes, surroundings);
+            }
             pipeline.hand_on_waiting(&mut intake);
             if let Err(closing) = pipeline.receive(received, surroundings, &mut intake) {
                 pipeline.close(closing, surroundings.statistics);
@@ -480,7 +493,7 @@ impl Conversation for Connection {
         let mut has_more = false;
         let mut answered_bytes = 0;
         for turn in 1..=TURNS {
-            let intake = self.receive(received, &surroundings);
+            let intake = self.receive(received, output.len(), &surroundings);
             self.hand_on(intake);
             let Some(answers) = self.answer() else { break };
             if answers.are_all && received.is_empty() {
@@ -524,6 +537,8 @@ impl Connection {
                 pipeline.outbound = BytesMut::new();
             }
         }
+        let waiting_bytes = output.len() + pipeline.outbound.len();
+        pipeline.queued.count(waiting_bytes, surroundings);
         pipeline.check_outbound(surroundings);
         let flow = pipeline.flow(surroundings);
         // What was not taken in because others had too much in work waits for the next wake, whatever the flow is by now.

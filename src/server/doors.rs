@@ -1,6 +1,7 @@
 //! Doors: listening sockets, who is let in by them, and what is spoken behind them.
 
 use super::connection::Connection;
+use super::queued;
 use super::shared::Shared;
 use crate::net;
 use crate::net::tls::{self, TlsAcceptor};
@@ -174,5 +175,33 @@ pub(super) async fn sweep(shared: Arc<Shared>) {
                 tokio::task::yield_now().await;
             }
         }
+        shed(&shared, now_us);
+    }
+}
+
+/// Closes those who have taken nothing for longest, if too much waits for all clients together.
+fn shed(shared: &Shared, now_us: u64) {
+    let (limit, waiting_bytes) = (
+        shared.settings.outbound_total_bytes,
+        shared.statistics.queued_bytes.load(Relaxed),
+    );
+    if waiting_bytes <= limit {
+        return;
+    }
+    let connections = shared.connections().into_iter();
+    let waiting = connections.filter_map(|connection| Some((connection.waiting()?, connection)));
+    let closed = queued::to_shed(waiting.collect(), waiting_bytes - limit, now_us);
+    if closed.is_empty() {
+        return;
+    }
+    tracing::warn!(
+        connections = closed.len(),
+        "closing connections whose clients take nothing: {} MiB wait for clients, of {} MiB that there may be",
+        waiting_bytes >> 20,
+        limit >> 20
+    );
+    for connection in closed {
+        shared.statistics.slow_clients.fetch_add(1, Relaxed);
+        connection.abort();
     }
 }

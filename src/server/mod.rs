@@ -56,6 +56,7 @@ mod outbound;
 mod parking;
 mod pending;
 mod pipeline;
+mod queued;
 mod read_only;
 mod recorded;
 mod recovery;

@@ -54,7 +54,9 @@ impl Pipeline {
     }
 
     pub(super) fn is_over_limit(&self, settings: &Settings) -> bool {
-        self.outbound.len() > settings.outbound_limit_bytes || self.events_queued > settings.outbound_limit_events
+        self.outbound.len() > settings.outbound_limit_bytes
+            || self.events_queued > settings.outbound_limit_events
+            || self.queued.is_crowded()
     }
 
     /// Gives what is queued to the socket, whose own buffer `output` is empty.

@@ -25,6 +25,7 @@ use super::numbers::ConnectionNumbers;
 use super::outbound::Sending;
 use super::parking::Parked;
 use super::pending::{Barrier, Closing, Intake, Kind, Pending};
+use super::queued::Queued;
 use super::read_only::{ReadOnlySessions, needs_leader};
 use super::sasl::{Exchange, NONCE_BYTES};
 use super::settings::{PENDING_BYTES, PENDING_REQUESTS, Settings};
@@ -98,8 +99,10 @@ pub(super) struct Pipeline {
     pub(super) outbound: BytesMut,
     /// Who sends besides the socket's task.
     pub(super) sending: Sending,
-    /// Events among them.
+    /// Events among what waits.
     pub(super) events_queued: usize,
+    /// Its part of what waits for all clients.
+    pub(super) queued: Queued,
     /// Since when `outbound` is over its limit: monotonic, µs.
     pub(super) stalled_since_us: Option<u64>,
     /// Whether its requests wait for its own client, who does not take what is queued: then they are not counted as those
@@ -130,6 +133,7 @@ impl Pipeline {
             outbound: BytesMut::new(),
             sending: Sending::default(),
             events_queued: 0,
+            queued: Queued::default(),
             stalled_since_us: None,
             is_set_aside: false,
             counted: 0,

@@ -45,6 +45,9 @@ pub struct Settings {
     /// `outboundQueue.maxMessages`: events that may be queued for one connection, likewise. A burst beyond it is kept, up to
     /// the bytes of [`OUTBOUND_HARD_FACTOR`].
     pub outbound_limit_events: usize,
+    /// Bytes that may be queued for all connections together, from `memoryBudget`; beyond, those of which much waits get nothing
+    /// more, and who takes nothing is closed.
+    pub outbound_total_bytes: usize,
     /// `outboundQueue.stallTimeoutMs`: how long a connection's queue may stay over its limit before it is closed, ms.
     pub outbound_stall_ms: u64,
     /// `watch.fanoutJitterMs`: over how long the events of a change that reaches many connections are spread, ms.

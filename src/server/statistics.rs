@@ -19,6 +19,8 @@ pub struct Statistics {
     pub bytes_received: AtomicU64,
     /// Requests in work: taken in and not answered yet.
     pub outstanding: AtomicUsize,
+    /// Bytes that wait for clients, in queues of 64 KiB and more.
+    pub queued_bytes: AtomicUsize,
     /// Connections closed at the door because there are too many.
     pub connections_rejected: AtomicU64,
     /// Accepts that failed, for want of descriptors mostly.
@@ -104,6 +106,7 @@ impl Default for Statistics {
             packets_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             outstanding: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
             connections_rejected: AtomicU64::new(0),
             accepts_failed: AtomicU64::new(0),
             tls_handshakes: AtomicUsize::new(0),

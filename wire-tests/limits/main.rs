@@ -8,6 +8,7 @@
 //! | time to open a session | sockets that say nothing, or half a handshake, or a byte now and then, with TLS too |
 //! | descriptors | more connections than the server may have files |
 //! | the outbound queue | listings are asked for, again and again, and none is read |
+//! | all outbound queues together | the same by many, each within its own limit |
 //! | one step of the state | a session with ten thousand ephemerals is closed |
 //! | large values in work | large values are written by many while others write small ones |
 //!
@@ -263,6 +264,43 @@ fn who_lists_and_does_not_read_waits_for_himself() {
     assert!(grown < 64, "Bounded: {grown} MiB for a client that does not read");
     assert!(stage.metric("zk_request_throttle_wait_count") > 0);
     assert_eq!(root.children("/many"), children);
+}
+
+#[test]
+fn many_who_do_not_read_are_closed_when_all_of_them_are_too_much() {
+    // Nobody is closed for being slow, but by what all together may have waiting: 64 MiB of so small a budget.
+    let stage = Stage::open("memoryBudget=300MB\noutboundQueue.stallTimeoutMs=600000\n");
+    let limit = 64 << 20;
+    let mut root = stage.guest(60_000);
+    root.create("/calm", b"0", 0);
+    root.create("/many", b"", 0);
+    let children = 10_000;
+    root.create_many(
+        children,
+        |number| format!("/many/{}-{number}", "a-child-with-a-long-name".repeat(3)),
+        0,
+    );
+    let mut body = Vec::new();
+    for xid in 1..=20 {
+        body.extend(request::framed(xid, GET_CHILDREN, |body| request::path(body, "/many")));
+    }
+    let deaf_count = scaled(150);
+    let before_kib = stage.server.memory_kib("VmRSS:");
+    let (peak_kib, worst) = stage.beside_a_bystander("/calm", |stage| {
+        let mut deaf = stage.crowd(deaf_count, 60_000);
+        deaf.iter_mut().for_each(|guest| guest.send_bytes(&body));
+        crowd::until("some are closed, and the rest is little enough", || {
+            stage.metric("zk_slow_clients_closed") > 0 && stage.metric("zk_client_queued_bytes") <= limit
+        });
+        stage.server.memory_kib("VmHWM:")
+    });
+    let grown = peak_kib.saturating_sub(before_kib) >> 10;
+    let closed = stage.metric("zk_slow_clients_closed");
+    eprintln!("{closed} of {deaf_count} closed; {grown} MiB at most; a bystander waited for {worst:?} at most");
+    // Each within its own limit they would be 700 MiB: so much as all may have, one listing more each, and what freeing leaves.
+    assert!(grown < 400, "Bounded: {grown} MiB for clients that do not read");
+    assert!(closed < deaf_count as u64, "no more are closed than needed");
+    assert_eq!(root.children("/many"), children, "who reads is served");
 }
 
 #[test]

@@ -516,6 +516,7 @@ pub(super) fn settings(plan: &MemberPlan) -> Settings {
         handshake_timeout_ms: 10_000,
         outbound_limit_bytes: 4 << 20,
         outbound_limit_events: 1000,
+        outbound_total_bytes: 64 << 20,
         outbound_stall_ms: 60_000,
         fan_out_jitter_ms: 0,
         skip_acl: false,
