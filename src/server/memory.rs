@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 const NODES_PER_HOLD: usize = 1024;
 /// Such holds in one go; then whoever let values go does its own work again.
 const HOLDS: usize = 32;
-/// After a go that freed nothing (all is being read, or not stored yet), so long nothing is tried, µs.
+/// After a whole go that freed nothing (all is being read, or not stored yet), so long nothing is tried, µs.
 const PAUSE_US: u64 = 50_000;
 
 /// Limits of what may wait for the store: the one so that a small budget does not make checkpoints tiny, the other because
@@ -147,6 +147,13 @@ impl Memory {
         (self.budget_bytes / 8).clamp(LEAST_UNSTORED_BYTES, MOST_UNSTORED_BYTES)
     }
 
+    /// Whether more values are to leave, after so many holds of one go.
+    fn goes_on(&self, holds: usize, used_bytes: u64, is_needed: impl Fn() -> bool) -> bool {
+        let is_much = used_bytes > self.leave_bytes + self.budget_bytes / 16;
+        let may_end = || !is_much && is_needed();
+        used_bytes > self.leave_bytes && holds < HOLDS && (holds == 0 || !may_end())
+    }
+
     /// So many values were read back.
     pub(super) fn fetched(&self, values: usize) {
         self.fetched.fetch_add(values as u64, Relaxed);
@@ -154,7 +161,8 @@ impl Memory {
 }
 
 /// Looks at the memory that the state takes, and lets values go if it is too much. Called by whoever changes it, after each
-/// batch, without a lock; each hold of the state's is short. Ends early as soon as `is_needed` elsewhere, but does some.
+/// batch, without a lock; each hold of the state's is short. Ends early as soon as `is_needed` elsewhere, but does some, and
+/// goes on if it is much too much.
 pub(super) fn keep_within_budget(shared: &Shared, is_needed: impl Fn() -> bool) {
     let memory = &shared.memory;
     let (mut used_bytes, away) = look(shared);
@@ -166,18 +174,16 @@ pub(super) fn keep_within_budget(shared: &Shared, is_needed: impl Fn() -> bool) 
     }
     let now_us = shared.clock.now_us();
     if used_bytes > memory.leave_bytes && now_us >= memory.pause_until_us.load(Relaxed) {
-        let before = used_bytes;
-        for hold in 0..HOLDS {
-            if used_bytes <= memory.leave_bytes || (hold > 0 && is_needed()) {
-                break;
-            }
+        let (before, mut holds) = (used_bytes, 0);
+        while memory.goes_on(holds, used_bytes, &is_needed) {
+            holds += 1;
             let stored = Zxid(memory.stored.load(Relaxed));
             let wanted = used_bytes - memory.leave_bytes;
             let gone = shared.state.write().let_values_go(stored, NODES_PER_HOLD, wanted);
             used_bytes -= gone.bytes;
             memory.gone.fetch_add(gone.values.len() as u64, Relaxed);
         }
-        if used_bytes == before {
+        if holds == HOLDS && used_bytes == before {
             memory.pause_until_us.store(now_us + PAUSE_US, Relaxed);
         }
         look(shared);
@@ -212,6 +218,18 @@ fn refuse_or_allow(memory: &Memory) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_needed_elsewhere_lets_values_go_all_the_same_when_there_are_far_too_many() {
+        // Values leave above 1200; above 1300 it is much too much.
+        let memory = Memory::new(1600, Zxid(7), 0);
+        let goes_on = |holds, used_bytes, is_needed| memory.goes_on(holds, used_bytes, || is_needed);
+        assert!(!goes_on(0, 1200, false), "there is room");
+        assert!(goes_on(0, 1201, true), "one hold at least");
+        assert!(goes_on(1, 1300, false) && !goes_on(1, 1300, true));
+        assert!(goes_on(HOLDS - 1, 1301, true));
+        assert!(!goes_on(HOLDS, 1600, false), "and others have their turn");
+    }
 
     #[test]
     fn growth_is_refused_at_the_end_of_the_budget_and_allowed_well_below_it() {
