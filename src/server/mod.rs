@@ -91,6 +91,7 @@ use crate::net::peers::Links;
 use crate::proto::Zxid;
 use crate::replica::{self, MembersAt, PassedBarriers, ReplicaError, Role, SnapshotPoint};
 use crate::state_machine::{ConnectionId, Rules, State};
+use crate::storage::behind::give_way;
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
 use crate::storage::log::{LogError, LogPoint};
 use crate::storage::reconcile::GapBetweenTreeAndLog;
@@ -388,7 +389,10 @@ impl Server {
         let (of_shared, tree) = (shared.clone(), parts.tree);
         spawn(
             "store",
-            Box::new(move || store::run(&of_shared, &store_inbox, tree, &generations, checkpoints)),
+            Box::new(move || {
+                give_way();
+                store::run(&of_shared, &store_inbox, tree, &generations, checkpoints)
+            }),
         )?;
         let of_shared = shared.clone();
         if let Some(reader) = parts.reader {

@@ -18,6 +18,7 @@
 //! one while it lasts), clocks, chance
 //! (salts and identities come in as arguments) and any idea of what the stored bytes mean.
 
+pub(crate) mod behind;
 pub mod directory;
 pub mod file;
 pub mod generations;

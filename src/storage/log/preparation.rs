@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
+use super::super::behind::give_way;
 use super::frame::Generation;
 use super::segment::{segment_path, spare_path, unfinished_path, write_header};
 use crate::storage::file::{File, Files, write_all_at};
@@ -157,9 +158,10 @@ impl Preparer {
             Preparation::Thread => {
                 let (jobs, next_job) = mpsc::channel();
                 let (finished, made) = mpsc::channel();
-                let thread = std::thread::Builder::new()
-                    .name("log-prepare".into())
-                    .spawn(move || work_off(bench, &next_job, &finished))?;
+                let thread = std::thread::Builder::new().name("log-prepare".into()).spawn(move || {
+                    give_way();
+                    work_off(bench, &next_job, &finished);
+                })?;
                 Place::Thread {
                     jobs: Some(jobs),
                     made,

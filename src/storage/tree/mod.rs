@@ -35,10 +35,10 @@ mod tests;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::BuildHasher;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
+use super::behind::give_way;
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use foldhash::fast::FixedState;
@@ -367,8 +367,15 @@ fn open_fjall(directory: &Path, options: &TreeOptions) -> Result<(Database, Keys
         let keyspace = database.keyspace(KEYSPACE, settings)?;
         Ok((database, keyspace))
     };
-    // fjall asserts, in debug builds, some of what it reads.
-    match std::panic::catch_unwind(AssertUnwindSafe(open)) {
+    // Its own threads inherit the priority. It asserts, in debug builds, some of what it reads.
+    let opened = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| {
+            give_way();
+            open()
+        });
+        opening.join()
+    });
+    match opened {
         Ok(Ok(opened)) => Ok(opened),
         Ok(Err(error)) => Err(refusal(directory, &error)),
         Err(_) => Err(OpenRefusal::Journal("fjall panicked while it read the store".into())),
