@@ -146,6 +146,8 @@ pub(crate) struct RowFigures {
     pub(crate) throughput: Figure,
     /// The median.
     pub(crate) latency: Figure,
+    /// The 99th percentile.
+    pub(crate) tail: Figure,
     /// Processor time of the server for each operation.
     pub(crate) processor: Figure,
 }
@@ -168,6 +170,7 @@ impl RowResult {
             figures: RowFigures {
                 throughput: figure("", targets.throughput, |turn| turn.operations_per_s),
                 latency: figure(", p50", targets.latency, |turn| turn.p50_ms),
+                tail: figure(", p99", targets.tail, |turn| turn.p99_ms),
                 processor: figure(", server CPU per op", targets.processor, |turn| turn.server_us),
             },
             row,

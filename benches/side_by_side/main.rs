@@ -127,7 +127,7 @@ impl Found {
     fn figures(&self) -> impl Iterator<Item = (String, &Figure)> {
         let rows = self.rows.iter().flat_map(|(servers, result)| {
             let figures = &result.figures;
-            let figures = [&figures.throughput, &figures.latency, &figures.processor];
+            let figures = [&figures.throughput, &figures.latency, &figures.tail, &figures.processor];
             figures.map(|figure| {
                 (
                     if *servers > 1 {

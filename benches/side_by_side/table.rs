@@ -35,16 +35,18 @@ fn compared(members: &str, first: &str, second: &str, results: &[RowResult]) -> 
         let RowFigures {
             throughput,
             latency,
+            tail,
             processor,
         } = &result.figures;
-        let judgements = [("", throughput), ("p50 ", latency), ("CPU ", processor)].map(|(name, figure)| {
-            let judgement = figure.judgement();
-            if judgement.is_empty() {
-                judgement
-            } else {
-                format!("{name}{judgement}")
-            }
-        });
+        let judgements =
+            [("", throughput), ("p50 ", latency), ("p99 ", tail), ("CPU ", processor)].map(|(name, figure)| {
+                let judgement = figure.judgement();
+                if judgement.is_empty() {
+                    judgement
+                } else {
+                    format!("{name}{judgement}")
+                }
+            });
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {} | {:.0} % / {:.0} % | {:.1} | {:.2} |",
