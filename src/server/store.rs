@@ -28,6 +28,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// How often it is looked whether the store has made tables of what it holds in memory.
+const TABLES_LOOK: Duration = Duration::from_millis(2);
+/// How long that is waited for.
+const TABLES_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What the store's thread is told.
 pub(super) enum StoreInput {
     /// Write this: it leads to the entry `applied`, with the members as of then, over so many bytes of log.
@@ -187,6 +192,7 @@ pub(super) fn run(
                 } => {
                     is_written = true;
                     waiting_bytes += log_bytes;
+                    wait_for_tables(shared, &mut tree)?;
                     let (zxid, started) = (checkpoint.zxid, Instant::now());
                     commit(&mut tree, &checkpoint, applied, &members)?;
                     recorded::checkpoint(&times, started.elapsed());
@@ -235,6 +241,28 @@ pub(super) fn run(
             return Ok(());
         }
     }
+}
+
+/// Waits until the store holds little enough in memory. Those who propose wait then, once enough has piled up behind this. A store
+/// that flushes nothing for [`TABLES_PATIENCE`] is not waited for: better too much memory than no writes.
+fn wait_for_tables(shared: &Shared, tree: &mut TreeStore) -> Result<(), TreeError> {
+    let limit = shared.memory.unflushed_limit();
+    if tree.unflushed_bytes() <= limit {
+        return Ok(());
+    }
+    tree.flush_soon()?;
+    let started = Instant::now();
+    while tree.unflushed_bytes() > limit && !shared.is_stopping() {
+        if started.elapsed() > TABLES_PATIENCE {
+            tracing::warn!(
+                unflushed_bytes = tree.unflushed_bytes(),
+                "the store has made no table of what it holds in memory for long: is the disk overloaded? It takes more all the same"
+            );
+            break;
+        }
+        std::thread::sleep(TABLES_LOOK);
+    }
+    Ok(())
 }
 
 /// Closes a tree that is no longer in use, and removes it. May take a second for a large one.

@@ -18,8 +18,7 @@
 //!
 //! A peer that is far behind gets the whole store: `dump` reads a view of it, `incoming` makes a new store of that.
 //!
-//! Left out on purpose: what the records mean (lists of rights, owners and the membership are opaque bytes), how a view
-//! gets to a peer, and any cache.
+//! Left out on purpose: what the records mean (rights, owners, members are opaque bytes), how a view gets to a peer, any cache.
 
 mod dump;
 mod error;
@@ -31,6 +30,7 @@ mod reading;
 mod records;
 #[cfg(test)]
 mod tests;
+mod unflushed;
 
 use std::collections::HashSet;
 use std::fmt;

@@ -401,6 +401,19 @@ fn a_view_is_of_its_moment_and_makes_an_equal_store_that_can_go_on() {
 }
 
 #[test]
+fn what_stands_in_no_table_yet_is_counted_until_it_does() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut store = varied_store(&place.path().join("store"));
+    let before = store.unflushed_bytes();
+    put(&mut store, 21, &[("/", "long", Some(&[7; 100_000]))]);
+    assert!(store.unflushed_bytes() >= before + 100_000);
+    store.flush_soon().expect("a disk that works");
+    while store.unflushed_bytes() > 0 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
 fn a_store_that_was_never_written_has_no_view() {
     let place = tempfile::tempdir().expect("temporary directory");
     assert!(open(place.path()).view().expect("readable").is_none());
