@@ -179,7 +179,7 @@ pub(super) async fn sweep(shared: Arc<Shared>) {
     }
 }
 
-/// Closes those who have taken nothing for longest, if too much waits for all clients together.
+/// Closes those who have left something untaken for longest, if too much waits for all clients together.
 fn shed(shared: &Shared, now_us: u64) {
     let (limit, waiting_bytes) = (
         shared.settings.outbound_total_bytes,
@@ -196,7 +196,7 @@ fn shed(shared: &Shared, now_us: u64) {
     }
     tracing::warn!(
         connections = closed.len(),
-        "closing connections whose clients take nothing: {} MiB wait for clients, of {} MiB that there may be",
+        "closing connections whose clients do not take what is sent: {} MiB wait for clients, of {} MiB that there may be",
         waiting_bytes >> 20,
         limit >> 20
     );

@@ -2,8 +2,9 @@
 //! thousands that take nothing would fill the memory all the same.
 //!
 //! While more waits than `outbound_total_bytes`, a connection of which much waits already is neither read nor answered
-//! ([`Queued::is_crowded`]); and those that have taken nothing for longest are closed until it is less ([`to_shed`]). Who takes
-//! what is sent to him notices nothing.
+//! ([`Queued::is_crowded`]); and those that have left something untaken for longest are closed until it is less ([`to_shed`]).
+//! Who takes what is sent to him notices nothing. How far a socket has come within what it was given is not looked at: a client
+//! counts as having taken it once all is taken.
 //!
 //! Only queues of [`HEAVY_BYTES`] and more are counted: a reply costs no shared counter.
 
@@ -13,8 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// From so many bytes on what waits for a connection is counted.
 const HEAVY_BYTES: usize = 64 << 10;
-/// Who has taken nothing for so long may be closed: monotonic, µs. A client on the other side of the world takes something within
-/// it.
+/// Who has not taken all for so long may be closed, µs.
 const SHED_AFTER_US: u64 = 1_000_000;
 
 /// One connection's part of it.
@@ -22,7 +22,7 @@ const SHED_AFTER_US: u64 = 1_000_000;
 pub(super) struct Queued {
     /// Bytes in the count.
     bytes: usize,
-    /// Since when nothing of them was taken: monotonic, µs.
+    /// Since when they wait: monotonic, µs.
     since_us: u64,
     is_crowded: bool,
 }
@@ -30,7 +30,7 @@ pub(super) struct Queued {
 /// A connection of which much waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Waiting {
-    /// Since when it has taken nothing: monotonic, µs.
+    /// Since when it has not taken all: monotonic, µs.
     pub(super) since_us: u64,
     /// What waits for it, bytes.
     pub(super) bytes: usize,
@@ -81,7 +81,7 @@ impl Queued {
     }
 }
 
-/// Which of `waiting` are to be closed so that `excess_bytes` less wait: those that have taken nothing for longest.
+/// Which of `waiting` are to be closed so that `excess_bytes` less wait: those that have left something untaken for longest.
 pub(super) fn to_shed<T>(mut waiting: Vec<(Waiting, T)>, excess_bytes: usize, now_us: u64) -> Vec<T> {
     waiting.retain(|(waiting, _)| now_us.saturating_sub(waiting.since_us) >= SHED_AFTER_US);
     waiting.sort_unstable_by_key(|(waiting, _)| *waiting);
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_taken_nothing_for_longest_is_closed_and_no_more_than_needed() {
+    fn who_has_left_something_untaken_for_longest_is_closed_and_no_more_than_needed() {
         let of = |since_us, bytes| Waiting { since_us, bytes };
         let now_us = 10 * SHED_AFTER_US;
         let waiting = || {

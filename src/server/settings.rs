@@ -46,7 +46,7 @@ pub struct Settings {
     /// the bytes of [`OUTBOUND_HARD_FACTOR`].
     pub outbound_limit_events: usize,
     /// Bytes that may be queued for all connections together, from `memoryBudget`; beyond, those of which much waits get nothing
-    /// more, and who takes nothing is closed.
+    /// more, and who does not take it is closed.
     pub outbound_total_bytes: usize,
     /// `outboundQueue.stallTimeoutMs`: how long a connection's queue may stay over its limit before it is closed, ms.
     pub outbound_stall_ms: u64,

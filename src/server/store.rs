@@ -244,7 +244,7 @@ pub(super) fn run(
 }
 
 /// Waits until the store holds little enough in memory. Those who propose wait then, once enough has piled up behind this. A store
-/// that flushes nothing for [`TABLES_PATIENCE`] is not waited for: better too much memory than no writes.
+/// that holds too much for [`TABLES_PATIENCE`] gets one more checkpoint all the same: better too much memory than no writes.
 fn wait_for_tables(shared: &Shared, tree: &mut TreeStore) -> Result<(), TreeError> {
     let limit = shared.memory.unflushed_limit();
     if tree.unflushed_bytes() <= limit {
@@ -256,7 +256,7 @@ fn wait_for_tables(shared: &Shared, tree: &mut TreeStore) -> Result<(), TreeErro
         if started.elapsed() > TABLES_PATIENCE {
             tracing::warn!(
                 unflushed_bytes = tree.unflushed_bytes(),
-                "the store has made no table of what it holds in memory for long: is the disk overloaded? It takes more all the same"
+                "the store has held too much in memory for long, and writes wait for it: is the disk overloaded? It takes one more checkpoint"
             );
             break;
         }

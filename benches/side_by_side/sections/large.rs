@@ -29,9 +29,8 @@ pub(crate) fn run(server: &Contestant, programme: &Programme) -> Result<Vec<Read
     let (addresses, pids) = (server.addresses(), server.pids());
     let row = Row::new(Kind::Large, WRITERS, 1);
     let plan = timed(programme.row_warm_up, programme.measured);
-    let resident = || pids.iter().copied().filter_map(resident_bytes).sum::<u64>();
     // What the rows before have left in the tree is not of these values.
-    let before = resident();
+    let before: u64 = pids.iter().copied().filter_map(resident_bytes).sum();
     pids.iter().for_each(|pid| forget_peak(*pid));
     let pulse = Pulse::start(&addresses, &[(Kind::Get, OTHERS_PER_S), (Kind::Set, OTHERS_PER_S)])?;
     let started = Instant::now();
