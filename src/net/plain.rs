@@ -1,7 +1,7 @@
-//! A plain connection's stream: its task reads and writes it, and whoever has just made the one reply that it waits for may
-//! send that without waking the task.
+//! A plain connection's stream: its task reads and writes it, and whoever has just made something little for it may send that
+//! without waking the task: the one reply that a client waits for, the one message that another server does.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The stream, as its task has it.
+#[derive(Debug)]
 pub struct PlainStream {
     reading: OwnedReadHalf,
     writing: Arc<OwnedWriteHalf>,
@@ -34,12 +35,36 @@ impl PlainStream {
     pub fn writer(&self) -> PromptWriter {
         PromptWriter(self.writing.clone())
     }
+
+    /// The socket, for its options.
+    pub fn socket(&self) -> &TcpStream {
+        self.writing.as_ref().as_ref()
+    }
+
+    /// Writes what the socket takes, or has the task woken when it takes something.
+    fn poll_try(
+        &self,
+        cx: &mut Context<'_>,
+        attempt: impl Fn(&OwnedWriteHalf) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match attempt(&self.writing) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(self.socket().poll_write_ready(cx))?,
+                written => return Poll::Ready(written),
+            }
+        }
+    }
 }
 
 impl PromptWriter {
     /// Sends what the socket takes now; gives how many bytes that is. An error too is 0: the task finds it.
     pub fn try_send(&self, bytes: &[u8]) -> usize {
         self.0.try_write(bytes).unwrap_or(0)
+    }
+
+    /// The same of several pieces.
+    pub fn try_send_vectored(&self, slices: &[IoSlice<'_>]) -> usize {
+        self.0.try_write_vectored(slices).unwrap_or(0)
     }
 }
 
@@ -51,14 +76,19 @@ impl AsyncRead for PlainStream {
 
 impl AsyncWrite for PlainStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            match self.writing.try_write(bytes) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ready!(self.writing.as_ref().as_ref().poll_write_ready(cx))?;
-                }
-                written => return Poll::Ready(written),
-            }
-        }
+        self.poll_try(cx, |writing| writing.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_try(cx, |writing| writing.try_write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -66,7 +96,6 @@ impl AsyncWrite for PlainStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream: &TcpStream = self.writing.as_ref().as_ref();
-        Poll::Ready(socket2::SockRef::from(stream).shutdown(Shutdown::Write))
+        Poll::Ready(socket2::SockRef::from(self.socket()).shutdown(Shutdown::Write))
     }
 }

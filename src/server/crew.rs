@@ -13,6 +13,8 @@
 //!   is not urgent waits for the log, whose thread runs the driver when it is done, or for the next tick.
 //! - Threads that lend a hand are bounded: so many rounds ([`ROUNDS`]), entries of so many bytes ([`LIGHT_BYTES`]); beyond, the
 //!   part's own thread goes on. While more waits to be written, the log's thread applies a few commands only ([`FEW_BYTES`]).
+//! - What the driver has for the other servers is sent after each of its turns, by whoever ran it, when the driver is free
+//!   again: a system call that nobody waits for.
 //! - A part that fails or panics ends, whoever ran it, and its own thread tells.
 //!
 //! Left out on purpose: work for the disk. Appends and checkpoints have threads that may block.
@@ -21,9 +23,10 @@ use super::checkpointer::Checkpointer;
 use super::driver::Driver;
 use super::inbox::Inbox;
 use super::{ApplierInput, Failure};
+use crate::net::peers::Links;
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How often a thread that lends a hand begins anew because more has come; then the parts' own threads take over.
@@ -113,7 +116,8 @@ impl<P: Part> Post<P> {
     }
 
     /// Runs the part on this thread, unless somebody is at it already, who then looks again.
-    fn lend_a_hand(&self) {
+    /// `afterwards` sees to what came of a turn for others.
+    fn lend_a_hand(&self, afterwards: impl Fn()) {
         for _ in 0..ROUNDS {
             let Some(mut seat) = self.seat.try_lock() else { return };
             match &seat.part {
@@ -123,6 +127,7 @@ impl<P: Part> Post<P> {
             }
             let turned = seat.turn(&self.inbox, true);
             drop(seat);
+            afterwards();
             if matches!(turned, Turned::Ended | Turned::WantsOwnThread) {
                 return self.inbox.call();
             }
@@ -167,6 +172,8 @@ impl<P: Part> Seat<P> {
 pub(super) struct Crew {
     pub(super) driver: Post<Driver>,
     pub(super) applier: Post<Checkpointer>,
+    /// Takes what the driver has for the other servers. A lone server has none.
+    pub(super) links: Option<Weak<Links>>,
 }
 
 impl Crew {
@@ -175,14 +182,14 @@ impl Crew {
     pub(super) fn lend_a_hand(&self, is_free: bool) {
         let light_bytes = if is_free { LIGHT_BYTES } else { FEW_BYTES };
         for _ in 0..ROUNDS {
-            self.driver.lend_a_hand();
+            self.drive();
             if !self.applier.inbox.is_urgent() {
                 return;
             }
             if !self.is_soon_applied(light_bytes) {
                 break;
             }
-            self.applier.lend_a_hand();
+            self.applier.lend_a_hand(|| ());
             if !self.driver.inbox.is_urgent() {
                 return;
             }
@@ -196,9 +203,10 @@ impl Crew {
     /// The driver's own thread. What comes of a turn is applied here too, if that is soon done.
     pub(super) fn serve_driver(&self) -> Result<(), Failure> {
         self.driver.serve(|| {
+            self.send();
             if self.applier.inbox.is_urgent() {
                 if self.is_soon_applied(LIGHT_BYTES) {
-                    self.applier.lend_a_hand();
+                    self.applier.lend_a_hand(|| ());
                 } else {
                     self.applier.inbox.wake();
                 }
@@ -208,7 +216,18 @@ impl Crew {
 
     /// The applier's own thread. The driver is told here how far it has come.
     pub(super) fn serve_applier(&self) -> Result<(), Failure> {
-        self.applier.serve(|| self.driver.lend_a_hand())
+        self.applier.serve(|| self.drive())
+    }
+
+    fn drive(&self) {
+        self.driver.lend_a_hand(|| self.send());
+    }
+
+    /// Sends what the driver has put into the links.
+    fn send(&self) {
+        if let Some(links) = self.links.as_ref().and_then(Weak::upgrade) {
+            links.flush();
+        }
     }
 
     /// Whether what waits for the applier are entries of so many bytes at most.
@@ -272,14 +291,14 @@ mod tests {
                 scope.spawn(|| {
                     for input in 1..=2000 {
                         inbox.put(input);
-                        post.lend_a_hand();
+                        post.lend_a_hand(|| ());
                     }
                 });
             }
         });
         // Whoever gave up after its rounds has called the own thread, which is not there; all else is done.
         while !inbox.is_empty() {
-            post.lend_a_hand();
+            post.lend_a_hand(|| ());
         }
         assert_eq!(counted.load(Ordering::Relaxed), 4 * 2000 * 2001 / 2);
     }
@@ -294,12 +313,12 @@ mod tests {
                 thread::yield_now();
             }
             inbox.put(0);
-            post.lend_a_hand();
+            post.lend_a_hand(|| ());
             let outcome = own.join().expect("its own thread does not panic");
             assert!(matches!(outcome, Err(Failure::Panicked("counter"))), "{outcome:?}");
         });
         inbox.put(7);
-        post.lend_a_hand();
+        post.lend_a_hand(|| ());
         assert_eq!(counted.load(Ordering::Relaxed), 7, "what has ended is not run again");
     }
 }

@@ -376,6 +376,7 @@ impl Server {
         let crew = Crew {
             driver: Post::new(driver, shared.driver.clone()),
             applier: Post::new(checkpointer, applier_inbox),
+            links: links.as_ref().map(Arc::downgrade),
         };
         let inbox = log_inbox.clone();
         let writer = LogWriter::new(shared.clone(), parts.log, syncing);

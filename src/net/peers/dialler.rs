@@ -2,6 +2,7 @@
 
 use super::complaints::About;
 use super::hello::{self, Greeting, Hello, HelloError, PROTOCOL_VERSION, Purpose, Word};
+use super::outbox::Sent;
 use super::packing::Packed;
 use super::stream::{self, PeerStream};
 use super::{Context, Peer, PeerAddress};
@@ -187,7 +188,7 @@ impl<'a> Up<'a> {
             tracing::info!("linked to {hello}, at {address}");
         }
         context.recorded.links.increment(1);
-        peer.outbox.open();
+        peer.outbox.open(dialled.stream.writer());
         context.reception.linked(hello);
         Up {
             context,
@@ -225,25 +226,27 @@ impl Drop for Up<'_> {
     }
 }
 
-/// Sends what waits until the link ends.
+/// Sends what waits and others do not send, until the link ends.
 async fn talk(context: &Context, peer: &Peer, stream: PeerStream) -> Ended {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut ended = pin!(wait_for_end(&mut reader));
     let mut stopping = pin!(context.stopping());
     let mut packed = Packed::default();
-    let mut taken: Vec<Bytes> = Vec::new();
     loop {
-        let is_last = tokio::select! {
+        let sent_before = peer.sent.load(Relaxed);
+        let (is_last, is_silent) = tokio::select! {
             biased;
             ended = &mut ended => return ended,
-            () = &mut stopping => true,
-            () = peer.outbox.filled() => false,
-            () = sleep(context.options.sign_of_life_interval) => false,
+            () = &mut stopping => (true, false),
+            () = peer.outbox.filled() => (false, false),
+            () = sleep(context.options.sign_of_life_interval) => (false, peer.sent.load(Relaxed) == sent_before),
         };
-        peer.outbox.take(&mut taken);
-        let messages = taken.len() as u64;
-        taken.drain(..).for_each(|body| packed.add(body));
-        if messages == 0 {
+        let Some(messages) = peer.outbox.take(&mut packed) else {
+            // Somebody else sends, and is soon done.
+            tokio::task::yield_now().await;
+            continue;
+        };
+        if is_silent && messages == 0 {
             packed.add(Bytes::new());
         }
         let written = async {
@@ -264,9 +267,8 @@ async fn talk(context: &Context, peer: &Peer, stream: PeerStream) -> Ended {
                 Err(error) => return error.into(),
             },
         };
-        peer.sent.fetch_add(messages, Relaxed);
-        context.recorded.messages_sent.increment(messages);
-        context.recorded.bytes_sent.increment(bytes);
+        peer.outbox.taken();
+        context.count_sent(peer, Sent { messages, bytes });
         if is_last {
             return Ended::Stopping;
         }

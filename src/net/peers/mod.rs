@@ -4,6 +4,7 @@
 //! ```text
 //!   server A                                                   server B
 //!   send ─▶ outbox ─▶ dialler ═══ hellos, then frames ═══▶ acceptor ─▶ Reception::messages
+//!             └─ a little: by whoever says it, at once ═▶
 //!           outbox ─▶    …    ◀══ a connection of B's own ═   …
 //!   connect_snapshot          ═══ hellos, then a stream ═▶ acceptor ─▶ Reception::snapshot
 //! ```
@@ -45,14 +46,14 @@ use super::tls::{TlsAcceptor, TlsConnector};
 use bytes::Bytes;
 use complaints::Complaints;
 use hello::Purpose;
-use outbox::Outbox;
+use outbox::{Outbox, Sent};
 use parking_lot::{Mutex, RwLock};
 use recorded::Recorded;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -232,6 +233,8 @@ struct Context {
     recorded: Recorded,
     /// All that were ever set.
     peers: RwLock<HashMap<u64, Arc<Peer>>>,
+    /// Whether something was put in that nobody has begun to send.
+    has_put: AtomicBool,
     stop: watch::Sender<bool>,
     /// Every task holds a clone until its end; `None` when no more may be started.
     alive: Mutex<Option<mpsc::Sender<Infallible>>>,
@@ -290,6 +293,7 @@ impl Links {
             complaints: Complaints::default(),
             recorded: Recorded::new(),
             peers: RwLock::default(),
+            has_put: AtomicBool::new(false),
             stop: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
             runtime: Handle::current(),
@@ -334,16 +338,41 @@ impl Links {
     /// # Errors
     /// Why it was dropped; nothing of it is sent.
     pub fn send(&self, server: u64, body: Bytes) -> Result<(), Dropped> {
+        self.put(server, body)?;
+        self.flush();
+        Ok(())
+    }
+
+    /// The same, but it is sent by the next [`Links::flush`]: what is put in the meantime goes with it.
+    ///
+    /// # Errors
+    /// Why it was dropped; nothing of it is sent.
+    pub fn put(&self, server: u64, body: Bytes) -> Result<(), Dropped> {
         let peers = self.context.peers.read();
         let Some(peer) = peers.get(&server) else {
             self.context.recorded.messages_dropped.increment(1);
             return Err(Dropped::Unknown);
         };
         let pushed = peer.outbox.push(body);
-        if pushed.is_err() {
-            self.context.count_dropped(peer, 1);
+        match pushed {
+            Ok(()) => self.context.has_put.store(true, SeqCst),
+            Err(_) => self.context.count_dropped(peer, 1),
         }
         pushed
+    }
+
+    /// Sends what was put in, here and now as far as that is soon done; the links' tasks send the rest. Never waits; from any
+    /// thread, but with no lock held: these are system calls.
+    pub fn flush(&self) {
+        // Asked after whatever this thread has put in.
+        if !self.context.has_put.swap(false, SeqCst) {
+            return;
+        }
+        let peers: Vec<Arc<Peer>> = self.context.peers.read().values().cloned().collect();
+        for peer in peers {
+            let sent = peer.outbox.flush();
+            self.context.count_sent(&peer, sent);
+        }
     }
 
     /// Opens a stream to `server` for one snapshot. It is the caller's: it breaks when dropped, and does not end with the
@@ -410,6 +439,14 @@ impl Peer {
 }
 
 impl Context {
+    fn count_sent(&self, peer: &Peer, sent: Sent) {
+        if sent != Sent::default() {
+            peer.sent.fetch_add(sent.messages, Relaxed);
+            self.recorded.messages_sent.increment(sent.messages);
+            self.recorded.bytes_sent.increment(sent.bytes);
+        }
+    }
+
     fn count_dropped(&self, peer: &Peer, messages: u64) {
         peer.dropped.fetch_add(messages, Relaxed);
         self.recorded.messages_dropped.increment(messages);

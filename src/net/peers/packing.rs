@@ -1,6 +1,7 @@
 //! Messages on their way into a socket: many small ones in one write, large ones without a copy.
 
 use super::frame;
+use crate::net::PromptWriter;
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -37,18 +38,37 @@ impl Packed {
         }
     }
 
+    /// Whether nothing is left to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.open.is_empty()
+    }
+
+    fn slices(&self) -> Vec<IoSlice<'_>> {
+        let first = self.pieces.iter().take(SLICES);
+        first.map(|piece| IoSlice::new(piece)).collect()
+    }
+
+    /// Writes what the socket takes at once; says how many bytes these were.
+    pub(super) fn write_now(&mut self, writer: &PromptWriter) -> u64 {
+        self.seal();
+        let mut bytes = 0;
+        while !self.pieces.is_empty() {
+            let written = writer.try_send_vectored(&self.slices());
+            if written == 0 {
+                break;
+            }
+            bytes += written as u64;
+            self.advance(written);
+        }
+        bytes
+    }
+
     /// Writes everything; says how many bytes these were.
     pub(super) async fn write<W: AsyncWrite + Unpin>(&mut self, stream: &mut W) -> io::Result<u64> {
         self.seal();
         let mut bytes = 0;
         while !self.pieces.is_empty() {
-            let slices: Vec<IoSlice<'_>> = self
-                .pieces
-                .iter()
-                .take(SLICES)
-                .map(|piece| IoSlice::new(piece))
-                .collect();
-            let written = stream.write_vectored(&slices).await?;
+            let written = stream.write_vectored(&self.slices()).await?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -57,6 +77,13 @@ impl Packed {
         }
         stream.flush().await?;
         Ok(bytes)
+    }
+
+    /// What is left to write.
+    #[cfg(test)]
+    pub(super) fn to_vec(&self) -> Vec<u8> {
+        let pieces = self.pieces.iter().map(|piece| &piece[..]);
+        pieces.chain([&self.open[..]]).flatten().copied().collect()
     }
 
     fn advance(&mut self, mut written: usize) {

@@ -2,6 +2,7 @@
 
 use super::LinkOptions;
 use super::hello::Purpose;
+use crate::net::{PlainStream, PromptWriter};
 use socket2::SockRef;
 use std::io;
 use std::pin::Pin;
@@ -18,13 +19,13 @@ pub struct PeerStream(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Plain(TcpStream),
+    Plain(PlainStream),
     Encrypted(Box<TlsStream<TcpStream>>),
 }
 
 impl PeerStream {
     pub(super) fn plain(stream: TcpStream) -> PeerStream {
-        PeerStream(Inner::Plain(stream))
+        PeerStream(Inner::Plain(PlainStream::new(stream)))
     }
 
     pub(super) fn encrypted(stream: impl Into<TlsStream<TcpStream>>) -> PeerStream {
@@ -36,6 +37,14 @@ impl PeerStream {
         match &self.0 {
             Inner::Plain(_) => None,
             Inner::Encrypted(stream) => stream.get_ref().1.peer_certificates()?.first(),
+        }
+    }
+
+    /// For others than the task that has the stream, which TLS does not allow. Who sends must know that nobody else does.
+    pub(super) fn writer(&self) -> Option<PromptWriter> {
+        match &self.0 {
+            Inner::Plain(stream) => Some(stream.writer()),
+            Inner::Encrypted(_) => None,
         }
     }
 
@@ -52,7 +61,7 @@ impl PeerStream {
 
     fn socket(&self) -> &TcpStream {
         match &self.0 {
-            Inner::Plain(stream) => stream,
+            Inner::Plain(stream) => stream.socket(),
             Inner::Encrypted(stream) => stream.get_ref().0,
         }
     }
