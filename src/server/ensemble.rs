@@ -80,6 +80,8 @@ pub(super) struct Ensemble {
     /// Who may vote at the founding.
     participants: Vec<ServerId>,
     links: OnceLock<Weak<Links>>,
+    /// For what takes longer than the others' messages should wait.
+    runtime: Handle,
     gathering: Mutex<Gathering>,
 }
 
@@ -93,8 +95,12 @@ struct Gathering {
 }
 
 impl Ensemble {
-    /// Opens the links. Within a tokio runtime.
-    pub(super) fn start(place: Place, options: EnsembleOptions) -> Result<(Arc<Ensemble>, Arc<Links>), DirectoryError> {
+    /// Opens the links, which run on `links_runtime`. Within another tokio runtime, on which snapshots are sent and received.
+    pub(super) fn start(
+        place: Place,
+        options: EnsembleOptions,
+        links_runtime: &Handle,
+    ) -> Result<(Arc<Ensemble>, Arc<Links>), DirectoryError> {
         let participants = options
             .members
             .participants()
@@ -105,13 +111,16 @@ impl Ensemble {
             place,
             participants,
             links: OnceLock::new(),
+            runtime: Handle::current(),
             gathering: Mutex::default(),
         });
         if !ensemble.place.is_fresh && ensemble.identity().cluster_id == 0 {
             // It was stopped in the middle of its founding.
             ensemble.join(rand::random::<u64>() | 1)?;
         }
+        let entered = links_runtime.enter();
         let links = Arc::new(Links::start(ensemble.clone(), options.listeners, options.links));
+        drop(entered);
         // Nobody else sets it.
         let _ = ensemble.links.set(Arc::downgrade(&links));
         links.set_peers(&addresses(&options.members));
@@ -328,7 +337,8 @@ impl Reception for Ensemble {
 
     fn snapshot(&self, hello: Hello, stream: SnapshotStream) {
         if let Some(ensemble) = self.me.upgrade() {
-            tokio::spawn(async move { ensemble.take_snapshot(peer(&hello), stream).await });
+            let runtime = ensemble.runtime.clone();
+            runtime.spawn(async move { ensemble.take_snapshot(peer(&hello), stream).await });
         }
     }
 }
@@ -336,7 +346,6 @@ impl Reception for Ensemble {
 /// The driver's way to the others.
 pub(super) struct LinkedPeers {
     pub(super) ensemble: Arc<Ensemble>,
-    pub(super) runtime: Handle,
 }
 
 impl Peers for LinkedPeers {
@@ -349,7 +358,7 @@ impl Peers for LinkedPeers {
 
     fn send_snapshot(&mut self, to: ServerId, view: SnapshotView, message: &PeerMessage) {
         let (ensemble, message) = (self.ensemble.clone(), message.to_bytes());
-        self.runtime.spawn(async move {
+        self.ensemble.runtime.clone().spawn(async move {
             let succeeded = match send_snapshot(&ensemble, to, view, message).await {
                 Ok(sent) => {
                     tracing::info!(

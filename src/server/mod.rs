@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   thread            waits for                        does
-//!   tokio workers     sockets                          frames, pipelines, reads; links to the other servers, snapshots
+//!   tokio workers     sockets                          frames, pipelines, reads; snapshots for and from other servers
+//!   links             sockets                          messages for and from the other servers
 //!   driver            ticks, and what others leave      the replica
 //!                     to it
 //!   log               appends                          one write and one fsync per group
@@ -46,6 +47,7 @@ mod handshake;
 mod inbox;
 mod installing;
 mod lines;
+mod link_thread;
 mod loading;
 mod local;
 mod log_writer;
@@ -103,6 +105,7 @@ use crew::{Crew, Post};
 use driver::{Driver, NoPeers, Peers};
 use ensemble::{Ensemble, LinkedPeers, Place};
 use inbox::Inbox;
+use link_thread::LinkThread;
 use log_writer::LogWriter;
 use memory::Memory;
 use parking_lot::Mutex;
@@ -285,11 +288,18 @@ pub struct Server {
     log: Arc<Inbox<LogInput>>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
     failures: mpsc::UnboundedReceiver<Failure>,
-    links: Option<Arc<Links>>,
+    linked: Option<Linked>,
     /// Locked as long as anything may be written.
     directory: Arc<Mutex<DataDirectory>>,
     /// Over the room on the disks.
     _watching: Option<Watching>,
+}
+
+/// How this server is linked with the others.
+struct Linked {
+    links: Arc<Links>,
+    /// Ends after them.
+    _thread: LinkThread,
 }
 
 impl Server {
@@ -346,7 +356,7 @@ impl Server {
         let generations = parts.generations;
         let directory = Arc::new(Mutex::new(parts.directory));
         let membership = ensemble.as_ref().map(|ensemble| ensemble.members.clone());
-        let (peers, links): (Box<dyn Peers>, _) = match ensemble {
+        let (peers, linked): (Box<dyn Peers>, _) = match ensemble {
             None => (Box::new(NoPeers), None),
             Some(ensemble) => {
                 let place = Place {
@@ -359,9 +369,12 @@ impl Server {
                     generations: generations.clone(),
                     applier: applier_inbox.clone(),
                 };
-                let (ensemble, links) = Ensemble::start(place, ensemble)?;
-                let runtime = tokio::runtime::Handle::current();
-                (Box::new(LinkedPeers { ensemble, runtime }), Some(links))
+                let thread = LinkThread::start().map_err(|error| Failure::Thread("links", error))?;
+                let (ensemble, links) = Ensemble::start(place, ensemble, thread.runtime())?;
+                (
+                    Box::new(LinkedPeers { ensemble }),
+                    Some(Linked { links, _thread: thread }),
+                )
             }
         };
         let driver = Driver::new(
@@ -376,7 +389,7 @@ impl Server {
         let crew = Crew {
             driver: Post::new(driver, shared.driver.clone()),
             applier: Post::new(checkpointer, applier_inbox),
-            links: links.as_ref().map(Arc::downgrade),
+            links: linked.as_ref().map(|linked| Arc::downgrade(&linked.links)),
         };
         let inbox = log_inbox.clone();
         let writer = LogWriter::new(shared.clone(), parts.log, syncing);
@@ -407,7 +420,7 @@ impl Server {
             log: log_inbox,
             threads,
             failures,
-            links,
+            linked,
             directory,
             _watching: watching,
         })
@@ -419,7 +432,7 @@ impl Server {
         // Damage that a start finds is set aside at once; what is read later is found later.
         let is_damage = failure.is_damage() && self.identity().cluster_id != 0;
         let calls_for_it = is_damage || matches!(failure, Failure::Replica(ReplicaError::Forgotten { .. }));
-        if !calls_for_it || self.links.is_none() {
+        if !calls_for_it || self.linked.is_none() {
             return Ok(false);
         }
         self.directory.lock().order_aside(incarnation, &failure.to_string())?;
@@ -472,7 +485,7 @@ impl Server {
     /// A leader hands leadership over first: so the others go on without an election timeout, and what is in work here is
     /// finished by the new leader. Then each connection is closed at a moment when it waits for nothing.
     pub async fn stop(mut self) -> Result<(), Failure> {
-        if self.links.is_some() {
+        if self.linked.is_some() {
             self.hand_over().await;
         }
         self.shared.set_draining();
@@ -506,8 +519,8 @@ impl Server {
         join(drivers).await;
         self.log.push(LogInput::Stop);
         join(others).await;
-        if let Some(links) = self.links.take() {
-            links.shutdown().await;
+        if let Some(linked) = self.linked.take() {
+            linked.links.shutdown().await;
         }
         match self.failures.try_recv() {
             Ok(failure) => Err(failure),
