@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::dump::{Totals, take_record, travels};
+use super::opening::open_fjall_only;
 use super::records::{KeyKind, MalformedRecord, Meta, SALT_KEY, TOTALS_KEY};
-use super::{TreeError, TreeOptions, TreeStore, open_fjall_only, printable};
+use super::{TreeError, TreeOptions, TreeStore, printable};
 
 /// Bytes of a key at most: fjall's limit.
 const MAX_KEY_BYTES: usize = u16::MAX as usize;
