@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fjall::config::{PartitioningPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
 use super::super::behind::give_way;
@@ -12,6 +13,11 @@ const KEYSPACE: &str = "tree";
 /// Tables that fjall keeps open, and so descriptors that it keeps from clients; another one is opened when it is read. By
 /// itself it would keep 900.
 const OPEN_TABLES: usize = 128;
+/// Of the tables of the first two levels, which are few, index and filter stay in memory whole; of the others', the parts that
+/// are needed are read. By itself fjall reads, and hashes, the whole index of a table of the third level where its cache does
+/// not have it: a megabyte for each value that is brought back, as soon as there are a few gigabytes of them. A store that was
+/// made with other levels keeps them.
+const WHOLE_LEVELS: [bool; 3] = [true, true, false];
 
 /// How the store is kept.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +106,10 @@ fn open_fjall(directory: &Path, options: &TreeOptions) -> Result<(Database, Keys
                 .max_memtable_size(options.memtable_bytes)
                 .manual_journal_persist(true)
                 .expect_point_read_hits(true)
+                .filter_block_pinning_policy(PinningPolicy::new(WHOLE_LEVELS))
+                .index_block_pinning_policy(PinningPolicy::new(WHOLE_LEVELS))
+                .filter_block_partitioning_policy(PartitioningPolicy::new(WHOLE_LEVELS.map(|whole| !whole)))
+                .index_block_partitioning_policy(PartitioningPolicy::new(WHOLE_LEVELS.map(|whole| !whole)))
         };
         let keyspace = database.keyspace(KEYSPACE, settings)?;
         Ok((database, keyspace))
