@@ -157,9 +157,11 @@ impl Memory {
         used_bytes > self.leave_bytes && holds < HOLDS && (holds == 0 || !may_end())
     }
 
-    /// Bytes that the store may hold in memory until they stand in tables; then it takes no further checkpoint.
+    /// Bytes that the store may hold in memory until they stand in tables; then it takes no further checkpoint. What the
+    /// budget leaves beside the state's part, at most.
     pub(super) fn unflushed_limit(&self) -> u64 {
-        self.unstored_limit() * UNFLUSHED_FACTOR
+        let rest_bytes = self.budget_bytes - Memory::kept_bytes(self.budget_bytes);
+        (self.unstored_limit() * UNFLUSHED_FACTOR).min(rest_bytes)
     }
 
     /// So many values were read back.
@@ -249,5 +251,17 @@ mod tests {
         }
         assert_eq!((memory.budget_bytes(), memory.leave_bytes), (Some(1600), 1200));
         assert_eq!(Memory::new(u64::MAX, Zxid(7), 0).budget_bytes(), None);
+    }
+
+    #[test]
+    fn what_the_store_holds_is_bounded_and_fits_beside_the_state_whatever_the_budget() {
+        for budget in [16 << 20, 100 << 20, 1 << 30, 1 << 40, u64::MAX] {
+            let memory = Memory::new(budget, Zxid(7), 0);
+            let (unstored, unflushed) = (memory.unstored_limit(), memory.unflushed_limit());
+            assert!(unflushed <= MOST_UNSTORED_BYTES * UNFLUSHED_FACTOR);
+            assert!(unflushed <= budget - memory.leave_bytes);
+            // A checkpoint of the usual size never waits for itself.
+            assert!(unflushed >= unstored, "{budget}: {unflushed} < {unstored}");
+        }
     }
 }

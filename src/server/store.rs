@@ -192,7 +192,7 @@ pub(super) fn run(
                 } => {
                     is_written = true;
                     waiting_bytes += log_bytes;
-                    wait_for_tables(shared, &mut tree)?;
+                    wait_for_tables(&mut tree, shared.memory.unflushed_limit(), || shared.is_stopping())?;
                     let (zxid, started) = (checkpoint.zxid, Instant::now());
                     commit(&mut tree, &checkpoint, applied, &members)?;
                     recorded::checkpoint(&times, started.elapsed());
@@ -243,16 +243,15 @@ pub(super) fn run(
     }
 }
 
-/// Waits until the store holds little enough in memory. Those who propose wait then, once enough has piled up behind this. A store
+/// Waits until the store holds at most `limit` bytes in memory. Those who propose wait then, once enough has piled up behind this. A store
 /// that holds too much for [`TABLES_PATIENCE`] gets one more checkpoint all the same: better too much memory than no writes.
-fn wait_for_tables(shared: &Shared, tree: &mut TreeStore) -> Result<(), TreeError> {
-    let limit = shared.memory.unflushed_limit();
+fn wait_for_tables(tree: &mut TreeStore, limit: u64, is_stopping: impl Fn() -> bool) -> Result<(), TreeError> {
     if tree.unflushed_bytes() <= limit {
         return Ok(());
     }
     tree.flush_soon()?;
     let started = Instant::now();
-    while tree.unflushed_bytes() > limit && !shared.is_stopping() {
+    while tree.unflushed_bytes() > limit && !is_stopping() {
         if started.elapsed() > TABLES_PATIENCE {
             tracing::warn!(
                 unflushed_bytes = tree.unflushed_bytes(),
@@ -439,6 +438,7 @@ fn decode_origin(bytes: &Bytes) -> Result<Origin, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::tree::TreeOptions;
 
     #[test]
     fn a_stat_and_an_owner_survive_the_disk() {
@@ -460,5 +460,40 @@ mod tests {
             connection: ConnectionId(u64::MAX),
         };
         assert_eq!(decode_origin(&encode_origin(origin)), Ok(origin));
+    }
+
+    #[test]
+    fn a_checkpoint_waits_until_what_the_store_holds_stands_in_tables() {
+        const LIMIT: u64 = 1 << 20;
+        let place = tempfile::tempdir().unwrap();
+        // Nothing becomes a table of itself.
+        let options = TreeOptions {
+            memtable_bytes: 64 << 20,
+            ..TreeOptions::new(7)
+        };
+        let mut tree = TreeStore::open(place.path(), options).unwrap();
+        for index in 1..=3 {
+            let mut batch = tree.batch().unwrap();
+            batch.put_acl(index, &vec![index as u8; 1 << 20]);
+            let applied = LogPoint {
+                index: index.into(),
+                term: 1,
+            };
+            let meta = Meta {
+                applied,
+                zxid: index.into(),
+                digest: 0,
+                membership: Bytes::new(),
+                extension: Bytes::new(),
+            };
+            batch.commit(meta).unwrap();
+        }
+        let held = tree.unflushed_bytes();
+        assert!(held > 3 * LIMIT, "{held}");
+        wait_for_tables(&mut tree, 2 * held, || false).unwrap();
+        assert_eq!(tree.unflushed_bytes(), held, "there is room");
+        wait_for_tables(&mut tree, LIMIT, || false).unwrap();
+        let held = tree.unflushed_bytes();
+        assert!(held <= LIMIT, "{held}");
     }
 }

@@ -22,7 +22,8 @@ const WHOLE_LEVELS: [bool; 3] = [true, true, false];
 /// How the store is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct TreeOptions {
-    /// Bytes of blocks that are cached. Small: nothing reads but the writer, for the few records that it must look up.
+    /// Bytes of blocks that are cached. Small: the writer looks up few records, and a value that is brought back stands in
+    /// memory then.
     pub cache_bytes: u64,
     /// Bytes that are collected in memory before they become a table. fjall may hold up to four times as many, and while it
     /// flushes them everybody waits: small ones cost a little more compaction, and neither memory nor long waits.
