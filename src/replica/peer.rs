@@ -131,6 +131,15 @@ impl PeerMessage {
         matches!(self, PeerMessage::Raft { message, .. } if message.get_msg_type() == MessageType::MsgSnapshot)
     }
 
+    /// Whether it brings entries.
+    pub fn brings_entries(&self) -> bool {
+        matches!(
+            self,
+            PeerMessage::Raft { message, .. }
+                if message.get_msg_type() == MessageType::MsgAppend && !message.get_entries().is_empty()
+        )
+    }
+
     /// Its bytes.
     pub fn to_bytes(&self) -> Bytes {
         let mut out = BytesMut::new();

@@ -8,7 +8,8 @@
 //!
 //! A checkpoint is one atomic batch together with the index that it leads to. It is taken only when the store has nothing
 //! waiting: while the store is busy, changes of the same znodes coalesce. Nothing waits for the store, unless so much has
-//! piled up that memory would run out: then a leader does, and with it those who propose.
+//! piled up that memory would run out: then a leader does, and with it those who propose; and others do where what they have
+//! not stored is too much for their memoryBudget.
 
 use super::applier::Applier;
 use super::crew::{Part, Turned};
@@ -161,15 +162,20 @@ impl Checkpointer {
         unstored_bytes > memory.unstored_limit()
     }
 
-    /// Waits until little enough has piled up. Members that do not lead take what the leader sends, at its pace: were they to
-    /// wait, the same would pile up as entries, in which nothing coalesces.
+    /// Waits until little enough has piled up. Members that do not lead take what the leader sends at its pace, while there is
+    /// room: were they to wait, the same would pile up as entries, in which nothing coalesces. Where it keeps memory full that the
+    /// budget does not give, they wait too, and take no more entries (`backlog`).
     fn wait_for_store(&mut self) {
-        while self.has_piled_up() && self.shared.standing().role == Role::Leader && !self.shared.is_stopping() {
+        while self.has_piled_up() && self.is_to_wait() && !self.shared.is_stopping() {
             if self.shared.memory.bytes_on_their_way() == 0 {
                 return self.checkpoint(true);
             }
             std::thread::sleep(STORE_WAIT);
         }
+    }
+
+    fn is_to_wait(&self) -> bool {
+        self.shared.standing().role == Role::Leader || self.shared.memory.is_crowded()
     }
 
     fn is_checkpoint_due(&self) -> bool {

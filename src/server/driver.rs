@@ -10,6 +10,7 @@
 //! Everything that waits is taken at once, so batches form by themselves while the previous fsync runs, and nothing waits
 //! for a batch to fill.
 
+use super::backlog::Backlog;
 use super::crew::{Part, Turned};
 use super::disks::Disks;
 use super::duties::Duties;
@@ -118,6 +119,7 @@ pub(super) struct Progress {
     pub(super) leaderless_since_us: Option<u64>,
     /// Whether clients were sent away because of that.
     pub(super) sent_away: bool,
+    pub(super) backlog: Backlog,
     pub(super) installing: Option<Installing>,
     pub(super) recorded: OfDriver,
 }
@@ -145,6 +147,7 @@ impl Driver {
             applied: 0,
             leaderless_since_us: Some(now_us),
             sent_away: false,
+            backlog: Backlog::new(shared.memory.unstored_limit()),
             installing: None,
             recorded: OfDriver::new(),
         };
@@ -220,9 +223,14 @@ impl Driver {
                         _ => {}
                     }
                     // A snapshot's message comes with its snapshot, or is not meant.
-                    if !message.is_snapshot() {
-                        self.replica.step(from, message)?;
+                    if message.is_snapshot() {
+                        continue;
                     }
+                    if message.brings_entries() && self.progress.backlog.refuses() {
+                        self.progress.recorded.append_refused();
+                        continue;
+                    }
+                    self.replica.step(from, message)?;
                 }
             }
             DriverInput::Linked(peer) => self.replica.linked(peer),
@@ -256,6 +264,7 @@ impl Driver {
 
     pub(super) fn applied(&mut self, applied: AppliedTo) {
         self.progress.applied = applied.index;
+        self.progress.backlog.applied(applied.index);
         self.replica.applied(applied.index, applied.term, applied.own);
         for news in applied.sessions {
             match news {
@@ -292,6 +301,7 @@ impl Driver {
         self.replica.tick();
         // What nobody waits for was left to the next append, and none has come.
         self.log.wake();
+        self.tell_refused(now_us);
         self.lose_patience(now_us);
         self.look_at_disks(now_us);
         if now_us >= self.progress.next_container_check_us {
@@ -299,6 +309,16 @@ impl Driver {
             self.remove_containers();
         }
         self.do_duties()
+    }
+
+    fn tell_refused(&mut self, now_us: u64) {
+        if let Some(messages) = self.progress.backlog.untold(now_us) {
+            tracing::warn!(
+                messages,
+                "this server does not take all that its leader sends: its disk is behind, and what is not stored yet fills its \
+                 memoryBudget. It catches up by itself, and counts for no majority meanwhile."
+            );
+        }
     }
 
     /// Without a leader for too long, or without an answer of the one that there is, clients are better served elsewhere, as
@@ -395,6 +415,8 @@ impl Driver {
             }
             if let Some(last) = work.apply.last() {
                 self.progress.handed = last.index;
+                let bytes = work.apply.iter().map(|entry| entry.data.len() as u64).sum();
+                self.progress.backlog.handed(last.index, bytes);
                 self.applier.put(ApplierInput::Entries {
                     entries: work.apply,
                     members: work.members,

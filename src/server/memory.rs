@@ -119,6 +119,15 @@ impl Memory {
         self.is_short.load(Relaxed)
     }
 
+    /// Whether values should leave faster than they can: those that are not stored yet cannot.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.is_much(self.used_bytes())
+    }
+
+    fn is_much(&self, used_bytes: u64) -> bool {
+        used_bytes > self.leave_bytes + self.budget_bytes / 16
+    }
+
     /// Whether a value that is in memory now may be away when a read's turn comes.
     pub(super) fn values_may_leave(&self) -> bool {
         self.values_may_leave.load(Relaxed)
@@ -152,8 +161,7 @@ impl Memory {
 
     /// Whether more values are to leave, after so many holds of one go.
     fn goes_on(&self, holds: usize, used_bytes: u64, is_needed: impl Fn() -> bool) -> bool {
-        let is_much = used_bytes > self.leave_bytes + self.budget_bytes / 16;
-        let may_end = || !is_much && is_needed();
+        let may_end = || !self.is_much(used_bytes) && is_needed();
         used_bytes > self.leave_bytes && holds < HOLDS && (holds == 0 || !may_end())
     }
 

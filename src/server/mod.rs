@@ -28,6 +28,7 @@
 mod admission;
 mod applier;
 pub mod authentication;
+mod backlog;
 mod chance;
 mod checkpointer;
 mod clock;

@@ -163,6 +163,7 @@ pub(super) struct OfDriver {
     proposals: Counter,
     elections: Histogram,
     looking: Counter,
+    appends_refused: Counter,
 }
 
 impl OfDriver {
@@ -171,11 +172,17 @@ impl OfDriver {
             proposals: counter!("proposal_count"),
             elections: histogram!("election_time"),
             looking: counter!("looking_count"),
+            appends_refused: counter!("appends_refused"),
         }
     }
 
     pub(super) fn proposed(&self, commands: usize) {
         self.proposals.increment(commands as u64);
+    }
+
+    /// What a leader has sent was not taken, because too much waits to be applied.
+    pub(super) fn append_refused(&self) {
+        self.appends_refused.increment(1);
     }
 
     pub(super) fn looking(&self) {

@@ -113,6 +113,20 @@ fn the_death_of_all_observers_stops_no_write() {
     assert!(judged > 500, "only {judged} writes were seen while observers were away");
 }
 
+#[test]
+fn a_member_that_is_behind_takes_no_entries_and_all_goes_on() {
+    let mut refused = 0;
+    for seed in 1..=12 {
+        let scenario = Scenario {
+            // Any command that waits to be applied.
+            backlog_bytes: 1,
+            ..Scenario::of_seed(seed)
+        };
+        refused += keeps_promises(scenario).0.appends_refused;
+    }
+    assert!(refused > 100, "only {refused} messages with entries were not taken");
+}
+
 /// Runs seeds and adds up what was judged.
 fn run_seeds(seeds: impl Iterator<Item = u64>) {
     let started = std::time::Instant::now();

@@ -9,7 +9,7 @@
 //! | the same (names of our own) | gauges `client_connection_limit`, `client_queued_bytes`, `handshakes_waiting`, `large_values_waiting`; `accepts_failed`, `malformed_connections_closed`, `slow_clients_closed`, `watches_refused` |
 //! | session pipelines | `readlatency`, `updatelatency`, `response_bytes`, `watch_bytes`, `*_client_response_size`, `connection_request_count`, `connection_revalidate_count` |
 //! | log thread | `fsynctime`, `sync_process_time`, `sync_processor_batch_size`, `sync_processor_queue_size`, `sync_processor_request_queued` |
-//! | driver | `proposal_count`, `election_time`, `looking_count` |
+//! | driver | `proposal_count`, `election_time`, `looking_count`; of our own: `appends_refused` |
 //! | applier | `commit_count`, `propagation_latency`, `write_batch_time_in_commit_processor`, `stale_sessions_expired`, `node_*_watch_count` |
 //! | store thread, start | `snapshottime`, `dbinittime`, `startup_*` |
 //! | links between servers (names of our own) | `peer_*` |
@@ -37,6 +37,7 @@
 pub(super) const COUNTERS: &[&str] = &[
     "accepts_failed",
     "add_dead_watcher_stall_time",
+    "appends_refused",
     "bytes_received_count",
     "cnxn_closed_without_zk_server_running",
     "commit_count",

@@ -231,7 +231,8 @@ impl Outbox {
 
 impl State {
     fn is_for_task(&self) -> bool {
-        !self.is_taken && !(self.queue.is_empty() && self.rest.is_empty())
+        let has_work = !self.queue.is_empty() || !self.rest.is_empty();
+        has_work && !self.is_taken
     }
 }
 

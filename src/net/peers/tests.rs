@@ -274,6 +274,60 @@ async fn messages_arrive_in_order_in_both_directions() {
     assert_eq!(views[0].dropped_messages, 0);
 }
 
+/// Whoever has a message sends it, or leaves it to who is sending: none is forgotten, doubled or overtaken by a later one of
+/// the same thread. The last messages are waited for without anything else being sent that could push them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_threads_send_on_one_link_and_nothing_is_forgotten() {
+    const THREADS: u32 = 4;
+    const MESSAGES: u32 = 3_000;
+    let options = LinkOptions {
+        sign_of_life_interval: 2 * LIMIT,
+        ..quick()
+    };
+    let one = start_with(hello_of(1), any_port(), &[], options);
+    let mut two = start(2);
+    one.call(&[(2, two.address)]);
+    one.send_when_linked(2, "first").await;
+    assert_eq!(two.message().await.1, "first");
+    let links = Arc::new(one.links);
+    let senders: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let links = links.clone();
+            std::thread::spawn(move || {
+                for number in 0..MESSAGES {
+                    // Now and then more than others than the link's task send.
+                    let length = if number % 500 == 0 {
+                        100 << 10
+                    } else {
+                        number as usize % 300
+                    };
+                    let mut body = [thread.to_be_bytes(), number.to_be_bytes()].concat();
+                    body.resize(8 + length, 7);
+                    // Some stand in line until the same thread's next.
+                    let put = if number % 3 == 0 && number + 1 < MESSAGES {
+                        Links::put
+                    } else {
+                        Links::send
+                    };
+                    while let Err(dropped) = put(&links, 2, body.clone().into()) {
+                        assert_eq!(dropped, Dropped::Full);
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut next = [0; THREADS as usize];
+    for _ in 0..THREADS * MESSAGES {
+        let (_, body) = two.message().await;
+        let word = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap());
+        let expected = &mut next[word(0) as usize];
+        assert_eq!(word(4), *expected, "of thread {}", word(0));
+        *expected += 1;
+    }
+    senders.into_iter().for_each(|sender| sender.join().unwrap());
+}
+
 #[tokio::test]
 async fn a_server_that_comes_back_is_linked_again() {
     // An address that no other test uses: nobody takes the port in between.

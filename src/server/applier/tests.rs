@@ -39,6 +39,7 @@ impl Stage {
             leaderless_ms: 0,
             linearizable_reads: false,
             values_leave: false,
+            backlog_bytes: u64::MAX,
         };
         let shared = Arc::new(Shared::new(
             settings(&plan),

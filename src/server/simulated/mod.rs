@@ -16,6 +16,7 @@ pub(crate) use disk::SimulatedDisk;
 
 use super::applier::Applier;
 use super::authentication::DigestAlgorithm;
+use super::backlog::Backlog;
 use super::chance::Chance;
 use super::checkpointer::{CheckpointSchedule, Checkpointer};
 use super::clock::{Clock, SimulatedTime};
@@ -74,6 +75,8 @@ pub(crate) struct MemberPlan {
     pub(crate) linearizable_reads: bool,
     /// Whether values leave memory as soon as they can.
     pub(crate) values_leave: bool,
+    /// It takes no entries while so many bytes of them wait to be applied.
+    pub(crate) backlog_bytes: u64,
 }
 
 /// A part of a member that has a thread in production.
@@ -243,7 +246,7 @@ impl SimulatedMember {
         let (log_inbox, applier_inbox) = (Arc::new(Inbox::default()), Arc::new(Inbox::default()));
         let store_inbox = Arc::new(Inbox::default());
         let outgoing = Arc::<Mutex<Outgoing>>::default();
-        let driver = Driver::new(
+        let mut driver = Driver::new(
             shared.clone(),
             replica,
             (log_inbox.clone(), applier_inbox.clone()),
@@ -264,6 +267,7 @@ impl SimulatedMember {
             ),
             Some(plan.members.clone()),
         );
+        driver.progress.backlog = Backlog::new(plan.backlog_bytes);
         let syncing = Syncing {
             force: true,
             warn_after: Duration::from_secs(3600),
@@ -464,6 +468,11 @@ impl SimulatedMember {
         progress
             .map(|(server, matched)| (server, matched.min(replica.committed())))
             .collect()
+    }
+
+    /// Messages with entries that it did not take since its start, because it was behind.
+    pub(crate) fn appends_refused(&self) -> u64 {
+        self.driver.progress.backlog.refused()
     }
 
     /// Whether it serves clients.

@@ -46,6 +46,8 @@ pub(super) struct Scenario {
     pub(super) log_budget_bytes: usize,
     /// Whether half of the members let values leave memory as soon as they are stored.
     pub(super) values_leave: bool,
+    /// A member takes no entries while so many bytes of them wait to be applied.
+    pub(super) backlog_bytes: u64,
 }
 
 impl Scenario {
@@ -76,6 +78,8 @@ impl Scenario {
             duration_us: lots.between(2_500_000, 5_000_000),
             log_budget_bytes: if lots.below(2) == 0 { 8 << 10 } else { 64 << 20 },
             values_leave: true,
+            // Any command that waits to be applied is too much for some.
+            backlog_bytes: if seed.is_multiple_of(4) { 1 } else { u64::MAX },
             observers: match lots.below(6) {
                 0 if voters == 3 => 2,
                 1 | 2 if voters == 3 => 1,
@@ -104,6 +108,8 @@ pub(super) struct Outcome {
     /// Of all bytes that flowed, and when.
     pub(super) fingerprint: u64,
     pub(super) simulated_us: u64,
+    /// Messages with entries that members did not take, in the lives that have not ended.
+    pub(super) appends_refused: u64,
 }
 
 struct Member {
@@ -258,6 +264,7 @@ impl World {
                 linearizable_reads: false,
                 // Some keep all in memory: what the others do must come to the same.
                 values_leave: scenario.values_leave && (scenario.seed + position as u64).is_multiple_of(2),
+                backlog_bytes: scenario.backlog_bytes,
             },
             disk: SimulatedDisk::founded(*incarnation, &conf_state, &registry),
             running: None,
@@ -318,10 +325,12 @@ impl World {
         for event in &self.recorder.history {
             self.recorder.fingerprint.write(format!("{event:?}").as_bytes());
         }
+        let running = self.members.iter().filter_map(|member| member.running.as_ref());
         Outcome {
             fingerprint: self.recorder.fingerprint.finish(),
             history: self.recorder.history,
             simulated_us,
+            appends_refused: running.map(SimulatedMember::appends_refused).sum(),
         }
     }
 
