@@ -274,12 +274,14 @@ async fn messages_arrive_in_order_in_both_directions() {
     assert_eq!(views[0].dropped_messages, 0);
 }
 
-/// Whoever has a message sends it, or leaves it to who is sending: none is forgotten, doubled or overtaken by a later one of
-/// the same thread. The last messages are waited for without anything else being sent that could push them.
+/// Whoever has messages sends them, or leaves them to who is sending: none is forgotten, doubled or overtaken by a later one of
+/// the same thread. Each round is waited for without anything else being sent that could push its last message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_threads_send_on_one_link_and_nothing_is_forgotten() {
     const THREADS: u32 = 4;
-    const MESSAGES: u32 = 3_000;
+    const ROUNDS: u32 = 3_000;
+    /// Of each thread in a round.
+    const MESSAGES: u32 = 3;
     let options = LinkOptions {
         sign_of_life_interval: 2 * LIMIT,
         ..quick()
@@ -290,42 +292,39 @@ async fn many_threads_send_on_one_link_and_nothing_is_forgotten() {
     one.send_when_linked(2, "first").await;
     assert_eq!(two.message().await.1, "first");
     let links = Arc::new(one.links);
-    let senders: Vec<_> = (0..THREADS)
-        .map(|thread| {
-            let links = links.clone();
-            std::thread::spawn(move || {
-                for number in 0..MESSAGES {
-                    // Now and then more than others than the link's task send.
-                    let length = if number % 500 == 0 {
-                        100 << 10
-                    } else {
-                        number as usize % 300
-                    };
-                    let mut body = [thread.to_be_bytes(), number.to_be_bytes()].concat();
-                    body.resize(8 + length, 7);
-                    // Some stand in line until the same thread's next.
-                    let put = if number % 3 == 0 && number + 1 < MESSAGES {
-                        Links::put
-                    } else {
-                        Links::send
-                    };
-                    while let Err(dropped) = put(&links, 2, body.clone().into()) {
-                        assert_eq!(dropped, Dropped::Full);
-                        std::thread::yield_now();
-                    }
+    let begin = Arc::new(std::sync::Barrier::new(THREADS as usize + 1));
+    for thread in 0..THREADS {
+        let (links, begin) = (links.clone(), begin.clone());
+        std::thread::spawn(move || {
+            for number in 0..ROUNDS * MESSAGES {
+                if number % MESSAGES == 0 {
+                    begin.wait();
                 }
-            })
-        })
-        .collect();
-    let mut next = [0; THREADS as usize];
-    for _ in 0..THREADS * MESSAGES {
-        let (_, body) = two.message().await;
-        let word = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap());
-        let expected = &mut next[word(0) as usize];
-        assert_eq!(word(4), *expected, "of thread {}", word(0));
-        *expected += 1;
+                // Now and then more than others than the link's task send.
+                let length = if number % 500 == 0 { 100 << 10 } else { number % 300 };
+                let mut body = [thread.to_be_bytes(), number.to_be_bytes()].concat();
+                body.resize(8 + length as usize, 7);
+                // The first stands in line until the same thread's next.
+                let put = if number % MESSAGES == 0 {
+                    Links::put
+                } else {
+                    Links::send
+                };
+                put(&links, 2, body.into()).unwrap();
+            }
+        });
     }
-    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    let mut next = [0; THREADS as usize];
+    for _ in 0..ROUNDS {
+        begin.wait();
+        for _ in 0..THREADS * MESSAGES {
+            let (_, body) = two.message().await;
+            let word = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap());
+            let expected = &mut next[word(0) as usize];
+            assert_eq!(word(4), *expected, "of thread {}", word(0));
+            *expected += 1;
+        }
+    }
 }
 
 #[tokio::test]
