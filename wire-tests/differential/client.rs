@@ -59,6 +59,26 @@ impl Writer {
             self.string(Some(value));
         }
     }
+
+    /// The body of a create; everybody may do everything with the znode.
+    #[allow(dead_code)] // Not every test has need of it.
+    pub fn create(&mut self, path: &str, data: &[u8], flags: i32) {
+        self.string(Some(path));
+        self.buffer(Some(data));
+        self.int(1);
+        self.int(31);
+        self.string(Some("world"));
+        self.string(Some("anyone"));
+        self.int(flags);
+    }
+
+    /// The body of a setData; `version` is -1 for any.
+    #[allow(dead_code)] // Likewise.
+    pub fn set(&mut self, path: &str, data: &[u8], version: i32) {
+        self.string(Some(path));
+        self.buffer(Some(data));
+        self.int(version);
+    }
 }
 
 /// A record that is not what the protocol promises: the text says which field.

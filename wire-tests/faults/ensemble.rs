@@ -424,7 +424,7 @@ impl Visit {
     }
 
     pub(crate) fn create(&mut self, path: &str) -> Result<(), String> {
-        match self.ask(wire::CREATE, |body| wire::create(body, path, b"", 0))? {
+        match self.ask(wire::CREATE, |body| body.create(path, b"", 0))? {
             (0 | wire::NODE_EXISTS, _) => Ok(()),
             (error, _) => Err(format!("creating {path}: error {error}")),
         }

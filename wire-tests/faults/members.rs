@@ -72,7 +72,9 @@ fn write(address: std::net::SocketAddr, number: usize, stop: &AtomicBool) -> Res
     let mut version = before;
     while !stop.load(Ordering::Relaxed) {
         let value = u64::try_from(version + 1).unwrap_or_default();
-        let answer = visit.ask(wire::SET_DATA, |body| wire::set(body, &path, value, version));
+        let answer = visit.ask(wire::SET_DATA, |body| {
+            body.set(&path, value.to_string().as_bytes(), version)
+        });
         match answer.map_err(told)? {
             (0, _) => version += 1,
             (error, _) => return Err(told(format!("write {value} fails with {error}"))),

@@ -37,24 +37,6 @@ pub(crate) fn request(xid: i32, operation: i32, body: impl FnOnce(&mut Writer)) 
     framed(&writer.bytes)
 }
 
-/// Body of a create, open to the world.
-pub(crate) fn create(body: &mut Writer, path: &str, data: &[u8], flags: i32) {
-    body.string(Some(path));
-    body.buffer(Some(data));
-    body.int(1);
-    body.int(31);
-    body.string(Some("world"));
-    body.string(Some("anyone"));
-    body.int(flags);
-}
-
-/// Body of a setData.
-pub(crate) fn set(body: &mut Writer, path: &str, value: u64, version: i32) {
-    body.string(Some(path));
-    body.buffer(Some(value.to_string().as_bytes()));
-    body.int(version);
-}
-
 /// In front of each operation of a multi, and behind the last.
 pub(crate) fn multi_header(body: &mut Writer, operation: i32, done: bool) {
     body.int(operation);

@@ -445,7 +445,11 @@ impl<'stage> Worker<'stage> {
             Asked::Write(index),
             (wire::SET_DATA, request),
             |body| {
-                wire::set(body, &register_path(register), value, expected.unwrap_or(-1));
+                body.set(
+                    &register_path(register),
+                    value.to_string().as_bytes(),
+                    expected.unwrap_or(-1),
+                );
             },
         );
     }
@@ -458,7 +462,7 @@ impl<'stage> Worker<'stage> {
         self.send(connection, asked, Asked::Pair(index), (wire::MULTI, request), |body| {
             for register in [PAIR, PAIR + 1] {
                 wire::multi_header(body, wire::SET_DATA, false);
-                wire::set(body, &register_path(register), value, -1);
+                body.set(&register_path(register), value.to_string().as_bytes(), -1);
             }
             wire::multi_header(body, -1, true);
         });
@@ -475,7 +479,7 @@ impl<'stage> Worker<'stage> {
         let entry = Asked::Append(self.history.appends.len() - 1);
         let request = create_request(&path, false);
         self.send(connection, asked, entry, (wire::CREATE, request), |body| {
-            wire::create(body, &path, b"", wire::SEQUENTIAL);
+            body.create(&path, b"", wire::SEQUENTIAL);
         });
     }
 
@@ -519,7 +523,7 @@ impl<'stage> Worker<'stage> {
                     Asked::CreateEphemeral(path.clone()),
                     (wire::CREATE, request),
                     |body| {
-                        wire::create(body, &path, b"", wire::EPHEMERAL);
+                        body.create(&path, b"", wire::EPHEMERAL);
                     },
                 );
             }

@@ -19,22 +19,6 @@ pub(crate) mod request {
     use super::super::client::{self, Writer};
     use super::Identity;
 
-    pub(crate) fn create(body: &mut Writer, path: &str, data: &[u8], flags: i32) {
-        body.string(Some(path));
-        body.buffer(Some(data));
-        body.int(1);
-        body.int(31);
-        body.string(Some("world"));
-        body.string(Some("anyone"));
-        body.int(flags);
-    }
-
-    pub(crate) fn set(body: &mut Writer, path: &str, data: &[u8]) {
-        body.string(Some(path));
-        body.buffer(Some(data));
-        body.int(-1);
-    }
-
     /// A read that registers no watch.
     pub(crate) fn path(body: &mut Writer, path: &str) {
         body.string(Some(path));
@@ -183,7 +167,7 @@ impl Stage {
                 let mut rounds = 0;
                 while !is_over.load(Relaxed) || rounds == 0 {
                     let started = Instant::now();
-                    assert_eq!(bystander.ask(SET_DATA, |body| request::set(body, path, b"0")).0, 0);
+                    assert_eq!(bystander.ask(SET_DATA, |body| body.set(path, b"0", -1)).0, 0);
                     assert_eq!(bystander.ask(GET_DATA, |body| request::path(body, path)).0, 0);
                     worst = worst.max(started.elapsed());
                     rounds += 1;
@@ -288,7 +272,7 @@ impl Guest {
     }
 
     pub(crate) fn create(&mut self, path: &str, data: &[u8], flags: i32) {
-        let (error, _) = self.ask(super::CREATE, |body| request::create(body, path, data, flags));
+        let (error, _) = self.ask(super::CREATE, |body| body.create(path, data, flags));
         assert_eq!(error, 0, "creating {path}");
     }
 
@@ -296,7 +280,7 @@ impl Guest {
         for first in (0..count).step_by(BURST) {
             let burst = first..count.min(first + BURST);
             for number in burst.clone() {
-                self.send(super::CREATE, |body| request::create(body, &path(number), b"", flags));
+                self.send(super::CREATE, |body| body.create(&path(number), b"", flags));
             }
             burst.for_each(|_| assert_eq!(self.receive().0, 0));
         }

@@ -63,9 +63,7 @@ fn after_a_restart_every_session_comes_back_with_its_ephemeral() {
     let count = scaled(2000);
     let mut guests = stage.crowd(count, timeout_ms);
     for (number, guest) in guests.iter_mut().enumerate() {
-        guest.send(CREATE, |body| {
-            request::create(body, &format!("/storm/{number}"), b"", 1)
-        });
+        guest.send(CREATE, |body| body.create(&format!("/storm/{number}"), b"", 1));
     }
     guests.iter_mut().for_each(|guest| assert_eq!(guest.receive().0, 0));
     let identities: Vec<_> = guests.iter().map(Guest::identity).collect();
@@ -231,7 +229,7 @@ fn clients_never_get_the_last_descriptors() {
             .is_some_and(|count| count > 0)
     });
     // The server lives, and writes.
-    assert_eq!(root.ask(SET_DATA, |body| request::set(body, "/calm", b"1")).0, 0);
+    assert_eq!(root.ask(SET_DATA, |body| body.set("/calm", b"1", -1)).0, 0);
     stage.guest(30_000).create("/after", b"", 0);
 }
 
@@ -338,7 +336,7 @@ fn small_requests_pass_beside_large_values() {
         let started = Instant::now();
         for _ in 0..5 {
             for (number, guest) in guests.iter_mut().enumerate() {
-                guest.send(SET_DATA, |body| request::set(body, &format!("/large-{number}"), &value));
+                guest.send(SET_DATA, |body| body.set(&format!("/large-{number}"), &value, -1));
             }
             guests.iter_mut().for_each(|guest| assert_eq!(guest.receive().0, 0));
         }

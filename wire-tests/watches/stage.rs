@@ -204,24 +204,11 @@ impl Session {
     }
 
     pub fn send_set(&mut self, path: &str, data: &[u8]) {
-        self.send(op::SET_DATA, |body| {
-            body.string(Some(path));
-            body.buffer(Some(data));
-            body.int(-1);
-        });
+        self.send(op::SET_DATA, |body| body.set(path, data, -1));
     }
 
     pub fn send_create(&mut self, path: &str, data: &[u8], flags: i32) {
-        self.send(op::CREATE, |body| {
-            body.string(Some(path));
-            body.buffer(Some(data));
-            // One entry: everything to everybody.
-            body.int(1);
-            body.int(31);
-            body.string(Some("world"));
-            body.string(Some("anyone"));
-            body.int(flags);
-        });
+        self.send(op::CREATE, |body| body.create(path, data, flags));
     }
 
     pub fn send_add_watch(&mut self, path: &str, mode: i32) {
