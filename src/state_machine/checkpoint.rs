@@ -43,6 +43,17 @@ pub struct Totals {
     pub data_bytes: u64,
 }
 
+/// A checkpoint in the making.
+#[derive(Debug)]
+pub struct Draft {
+    zxid: Zxid,
+    records: Vec<Record>,
+    /// Changed znodes that are not in it yet.
+    nodes: std::vec::IntoIter<NodeId>,
+    /// Siblings share the bytes of their parent's path.
+    parents: HashMap<NodeId, Text, foldhash::fast::FixedState>,
+}
+
 impl Checkpoint {
     /// Bytes of the values that it holds.
     pub fn value_bytes(&self) -> u64 {
@@ -236,23 +247,18 @@ impl State {
         self.dirty.data_bytes + RECORD_BYTES * self.dirty.len() as u64
     }
 
-    /// What changed since the last call (or since the state was new). Takes some 200 ns per changed znode.
+    /// What changed since the last call (or since the state was new). Takes some 200 ns per changed znode: see
+    /// [`State::begin_checkpoint`] where somebody waits meanwhile.
     pub fn take_dirty(&mut self) -> Checkpoint {
-        let mut records = Vec::with_capacity(self.dirty.len());
-        self.take_dirty_nodes(&mut records);
-        self.take_dirty_ephemerals(&mut records);
-        self.take_dirty_sessions(&mut records);
-        self.take_dirty_acls(&mut records);
-        self.dirty.data_bytes = 0;
-        Checkpoint {
-            zxid: self.zxid,
-            digest: self.digest,
-            totals: self.totals(),
-            records,
-        }
+        let mut draft = self.begin_checkpoint();
+        self.draft_nodes(&mut draft, usize::MAX);
+        self.finish_checkpoint(draft)
     }
 
-    fn take_dirty_nodes(&mut self, records: &mut Vec<Record>) {
+    /// Begins a checkpoint that is made in several steps: [`State::draft_nodes`] until it says that there are no more, then
+    /// [`State::finish_checkpoint`]. No command may be applied in between; queries may be answered, and values come and go.
+    pub fn begin_checkpoint(&mut self) -> Draft {
+        let mut records = Vec::with_capacity(self.dirty.len());
         let mut removed: Vec<Box<[u8]>> = self.dirty.removed.drain().collect();
         removed.sort_unstable();
         records.extend(removed.iter().map(|path| {
@@ -262,9 +268,23 @@ impl State {
                 name: text(name),
             }
         }));
-        // Siblings share the bytes of their parent's path.
-        let mut parents: HashMap<NodeId, Text, foldhash::fast::FixedState> = HashMap::default();
-        for id in std::mem::take(&mut self.dirty.nodes) {
+        Draft {
+            zxid: self.zxid,
+            records,
+            nodes: std::mem::take(&mut self.dirty.nodes).into_iter(),
+            parents: HashMap::default(),
+        }
+    }
+
+    /// Takes so many of the changed znodes into the draft; says whether there are more.
+    pub fn draft_nodes(&mut self, draft: &mut Draft, nodes: usize) -> bool {
+        let Draft {
+            records,
+            nodes: changed,
+            parents,
+            ..
+        } = draft;
+        for id in changed.by_ref().take(nodes) {
             let node = self.tree.node(id);
             let marks = node.marks;
             if !self.tree.is_live(id) || !marks.has(Marks::STAT.with(Marks::DATA)) {
@@ -287,6 +307,31 @@ impl State {
                 },
             });
             self.tree.node_mut(id).marks = Marks::STORED;
+        }
+        changed.len() > 0
+    }
+
+    /// The draft becomes a checkpoint.
+    pub fn finish_checkpoint(&mut self, draft: Draft) -> Checkpoint {
+        let Draft {
+            zxid,
+            mut records,
+            nodes,
+            ..
+        } = draft;
+        assert!(
+            nodes.len() == 0 && zxid == self.zxid,
+            "Durable: a checkpoint is all that changed up to one command"
+        );
+        self.take_dirty_ephemerals(&mut records);
+        self.take_dirty_sessions(&mut records);
+        self.take_dirty_acls(&mut records);
+        self.dirty.data_bytes = 0;
+        Checkpoint {
+            zxid,
+            digest: self.digest,
+            totals: self.totals(),
+            records,
         }
     }
 

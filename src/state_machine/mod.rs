@@ -35,7 +35,7 @@ mod value;
 mod values;
 
 pub use acl::{AclId, AclRef};
-pub use checkpoint::{Checkpoint, DataRecord, Record, Totals, place_of};
+pub use checkpoint::{Checkpoint, DataRecord, Draft, Record, Totals, place_of};
 pub use command::{Batch, Command, ConnectionId, LeaderKnowledge, MembershipBody, Origin, Rules, ServerId, Stamp};
 pub use loader::{LoadError, Loader, NodeRecord};
 pub use node::StoredStat;

@@ -726,6 +726,32 @@ fn a_checkpoint_holds_each_change_once() {
 }
 
 #[test]
+fn a_checkpoint_in_steps_is_the_same_as_at_once() {
+    let changed = || {
+        let mut bench = Bench::new();
+        bench.create("/gone").unwrap();
+        _ = bench.state.take_dirty();
+        bench.create("/a").unwrap();
+        for number in 0..10 {
+            bench.create(&format!("/a/{number}")).unwrap();
+        }
+        bench.delete("/a/7", -1).unwrap();
+        bench.delete("/gone", -1).unwrap();
+        bench.state
+    };
+    let whole = changed().take_dirty();
+    let mut state = changed();
+    let mut draft = state.begin_checkpoint();
+    let mut steps = 1;
+    while state.draft_nodes(&mut draft, 3) {
+        steps += 1;
+    }
+    assert!(steps > 3, "three of a dozen znodes at a time: {steps}");
+    assert_eq!(state.finish_checkpoint(draft), whole);
+    assert_eq!(state.take_dirty().records, []);
+}
+
+#[test]
 fn records_that_do_not_fit_together_are_refused() {
     let record = |acl: u32, owner: i64| NodeRecord {
         stat: StoredStat {
