@@ -293,6 +293,33 @@ impl Ensemble {
         Ok(())
     }
 
+    /// Waits until every member counts for a majority: one that was wiped is without a vote until its leader has seen it catch up,
+    /// and the next fault would take the quorum away.
+    pub(crate) fn await_votes(&self) -> Result<(), String> {
+        // What was wiped votes at once there.
+        if self.flavour == Flavour::Apache {
+            return Ok(());
+        }
+        let started = Instant::now();
+        loop {
+            let leader = self.leader()?;
+            let followers = four_letter_word(self.clients[leader], "mntr")
+                .lines()
+                .find_map(|line| line.strip_prefix("zk_synced_followers\t")?.parse::<usize>().ok());
+            if followers == Some(self.size() - 1) {
+                return Ok(());
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(format!(
+                    "server {} leads {followers:?} followers that vote{}",
+                    leader + 1,
+                    self.logs()
+                ));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
     /// The ends of all logs.
     pub(crate) fn logs(&self) -> String {
         (0..self.size())

@@ -161,7 +161,10 @@ impl<'run> Nemesis<'run> {
         self.rest();
         for number in 1..=count {
             let fault = self.random.weighted(kinds);
-            let result = self.strike(fault).and_then(|()| self.ensemble.await_all());
+            let result = self
+                .strike(fault)
+                .and_then(|()| self.ensemble.await_all())
+                .and_then(|()| self.ensemble.await_votes());
             let hit: Vec<usize> = self
                 .spans
                 .last()
