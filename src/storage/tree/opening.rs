@@ -21,11 +21,11 @@ const TABLE_BYTES: u64 = 16 << 20;
 /// Tables that are only flushed memtables, beyond which they are merged into the next level, all of which they overlap: 16 of
 /// 4 MiB into 256 MiB. With fjall's own 4, merging writes three times as much.
 const FRESH_TABLES: u8 = 16;
-/// Of the tables of the first two levels, which are few, index and filter stay in memory whole; of the others', the parts that
+/// Of the tables of the first level, which are few, index and filter stay in memory whole; of the others', the parts that
 /// are needed are read. By itself fjall reads, and hashes, the whole index of a table of the third level where its cache does
 /// not have it: a megabyte for each value that is brought back, as soon as there are a few gigabytes of them. A store that was
 /// made with other levels keeps them.
-const WHOLE_LEVELS: [bool; 3] = [true, true, false];
+const WHOLE_LEVELS: [bool; 2] = [true, false];
 
 /// How the store is kept.
 #[derive(Debug, Clone, Copy)]
