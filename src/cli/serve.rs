@@ -345,7 +345,7 @@ fn options(config: &Config, status: Arc<Status>, ensemble: Option<EnsembleOption
             // What is set again and again is written once in so long: ten thousand hot znodes are ten thousand records then,
             // and for some 20 ms there is less of processor and disk for clients.
             interval_ms: 5000,
-            // They are taken in one hold of the state, about 3 ms.
+            // One to three milliseconds of the applier's time; reads have their turns in between.
             records: 16_384,
             bytes: 8 << 20,
             // With each checkpoint: a little often holds up the log's fsync less than much now and then.

@@ -1,8 +1,8 @@
 //! Entries that are committed, handed to the applier, and not applied yet.
 //!
 //! A leader's are those of clients who wait for their replies, and bounded with them. A follower's are not: its leader needs no
-//! more than its log's acknowledgement. Where its applier waits for the store, because the memory that it may use is full of what is
-//! not stored yet, they would pile up here. So a member whose backlog is full takes no further entries: what its leader sends is
+//! more than its log's acknowledgement. Where its applier is slower than the log, above all when it waits for the store because the
+//! memory that it may use is full of what is not stored yet, they would pile up here. So a member whose backlog is full takes no further entries: what its leader sends is
 //! dropped as a bad link would drop it, raft asks again with each heartbeat, and the others go on; if too few are left for a majority,
 //! those who propose wait, which is what they should do.
 

@@ -315,8 +315,9 @@ impl Driver {
         if let Some(messages) = self.progress.backlog.untold(now_us) {
             tracing::warn!(
                 messages,
-                "this server does not take all that its leader sends: its disk is behind, and what is not stored yet fills its \
-                 memoryBudget. It catches up by itself, and counts for no majority meanwhile."
+                "this server does not take all that its leader sends: too much waits to be applied here. Mostly its disk is \
+                 behind, and what is not stored yet fills its memoryBudget. It catches up by itself; what it does not take \
+                 must find its majority elsewhere."
             );
         }
     }

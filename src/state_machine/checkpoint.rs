@@ -247,7 +247,7 @@ impl State {
         self.dirty.data_bytes + RECORD_BYTES * self.dirty.len() as u64
     }
 
-    /// What changed since the last call (or since the state was new). Takes some 200 ns per changed znode: see
+    /// What changed since the last call (or since the state was new). Takes 65 to 200 ns per changed znode: see
     /// [`State::begin_checkpoint`] where somebody waits meanwhile.
     pub fn take_dirty(&mut self) -> Checkpoint {
         let mut draft = self.begin_checkpoint();
