@@ -1,6 +1,6 @@
 //! The bytes of one connection, in both directions.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
+use tokio_util::io::poll_read_buf;
 
 /// Bytes that one read takes at most: bounds how much one connection does before the others get their turn.
 const READ_BYTES: usize = 64 << 10;
@@ -103,13 +104,7 @@ where
         };
     }
     if flow == Flow::Read {
-        let read = SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            Pin::new(stream).poll_read(cx, &mut buffer).map_ok(|()| {
-                received.extend_from_slice(buffer.filled());
-                buffer.filled().len()
-            })
-        })?;
+        let read = poll_receive(cx, stream, received)?;
         match read {
             Poll::Ready(0) => return Poll::Ready(Ok(Turn::Ended)),
             Poll::Ready(_) => return Poll::Ready(Ok(Turn::Received)),
@@ -121,6 +116,26 @@ where
     } else {
         Poll::Pending
     }
+}
+
+/// Reads once, to the end of `received`; gives how many bytes have come.
+fn poll_receive<S: AsyncRead + Unpin>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    received: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let has_room = received.capacity() - received.len() >= READ_BYTES;
+    if has_room {
+        // Room was made for a large frame.
+        return poll_read_buf(Pin::new(stream), cx, &mut received.limit(READ_BYTES));
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut buffer = ReadBuf::new(scratch);
+        Pin::new(stream).poll_read(cx, &mut buffer).map_ok(|()| {
+            received.extend_from_slice(buffer.filled());
+            buffer.filled().len()
+        })
+    })
 }
 
 /// Writes as much of `output` as the socket takes; says whether it took anything. `flushed`: whether nothing is held back

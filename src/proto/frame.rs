@@ -5,6 +5,11 @@ use bytes::{Buf, Bytes, BytesMut};
 /// Bytes of the length in front of a frame.
 pub const LENGTH_BYTES: usize = 4;
 
+/// So much of a frame has arrived that room is made for the rest, and it need not be copied each time that it has grown.
+const LARGE_PART_BYTES: usize = 32 << 10;
+/// The room that is made is so many times what has arrived at most: a length is only a claim.
+const ROOM_FACTOR: usize = 32;
+
 /// The stream cannot be split any further; the connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("frame length {length} is not within 0..={limit}")]
@@ -21,7 +26,11 @@ pub fn split_frame(received: &mut BytesMut, limit_bytes: usize) -> Result<Option
     let Some(length) = next_length(received, limit_bytes)? else {
         return Ok(None);
     };
-    if received.len() < LENGTH_BYTES + length {
+    let missing = (LENGTH_BYTES + length).saturating_sub(received.len());
+    if missing > 0 {
+        if received.len() >= LARGE_PART_BYTES {
+            received.reserve(missing.min(received.len() * ROOM_FACTOR));
+        }
         return Ok(None);
     }
     received.advance(LENGTH_BYTES);
