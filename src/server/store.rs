@@ -33,6 +33,9 @@ const TABLES_LOOK: Duration = Duration::from_millis(2);
 /// How long that is waited for.
 const TABLES_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Larger data is shared with the store and not copied for it.
+const SHARED_BYTES: usize = 4096;
+
 /// What the store's thread is told.
 pub(super) enum StoreInput {
     /// Write this: it leads to the entry `applied`, with the members as of then, over so many bytes of log.
@@ -228,7 +231,9 @@ pub(super) fn run(
         }
         let now_us = shared.clock.now_us();
         let due = now_us.saturating_sub(last_persist_us) >= schedule.persist_interval_ms * 1000;
-        if is_written && (due || waiting_bytes >= schedule.log_bytes || stop) {
+        // A large checkpoint is durable as it is.
+        let is_durable = || tree.durable() == tree.committed();
+        if is_written && (due || waiting_bytes >= schedule.log_bytes || stop || is_durable()) {
             (is_written, waiting_bytes) = (false, 0);
             last_persist_us = now_us;
             if let Some(meta) = tree.persist()? {
@@ -321,6 +326,7 @@ fn put(batch: &mut CheckpointBatch<'_>, record: &Record) -> Result<(), Failure> 
         } => {
             let data = match data {
                 DataRecord::Kept => DataChange::Keep,
+                DataRecord::Set(Some(data)) if data.len() > SHARED_BYTES => DataChange::Share(data.to_bytes()),
                 DataRecord::Set(data) => DataChange::Set(data.as_deref()),
             };
             batch.put_node(parent.bytes(), name.bytes(), &to_stored(stat), data)?;

@@ -1,5 +1,6 @@
 //! The bytes of a znode's data: eight bytes in the znode, and one allocation of their own.
 
+use bytes::Bytes;
 use std::fmt;
 use std::ops::Deref;
 use triomphe::ThinArc;
@@ -15,6 +16,19 @@ impl From<&[u8]> for Value {
     /// A copy, never a part of something larger that it would keep alive.
     fn from(bytes: &[u8]) -> Value {
         Value((!bytes.is_empty()).then(|| ThinArc::from_header_and_slice((), bytes)))
+    }
+}
+
+impl Value {
+    /// The same bytes, without a copy; costs an allocation.
+    pub fn to_bytes(&self) -> Bytes {
+        Bytes::from_owner(self.clone())
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 
@@ -40,7 +54,7 @@ mod tests {
         assert_eq!((size_of::<Value>(), size_of::<Option<Value>>()), (8, 16));
         for bytes in [&b""[..], b"x", &[7; 3000]] {
             let value = Value::from(bytes);
-            assert_eq!((&*value, &*value.clone()), (bytes, bytes));
+            assert_eq!((&*value, &*value.clone(), &value.to_bytes()[..]), (bytes, bytes, bytes));
         }
         assert_eq!(format!("{:?}", Value::from(&b"a\0"[..])), "b\"a\\x00\"");
     }

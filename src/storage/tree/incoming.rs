@@ -76,7 +76,7 @@ pub fn build_tree(
         return Err(IncomingError::Exists(directory.to_path_buf()));
     }
     let (database, keyspace) = open_fjall_only(directory, &options)?;
-    let mut store = TreeStore::around(directory, database, keyspace, options.salt);
+    let mut store = TreeStore::around(directory, database, keyspace, options);
     ingest(&store, parts)?;
     if store.get(&SALT_KEY)?.is_none() {
         return Err(IncomingError::NoSalt);

@@ -74,6 +74,10 @@ pub struct TreeStore {
     database: Database,
     keyspace: Keyspace,
     salt: u64,
+    /// A batch of so many bytes does not go through a memtable.
+    memtable_bytes: u64,
+    /// What fjall counts as unflushed for ever.
+    uncounted_bytes: u64,
     /// What the last committed batch led to.
     committed: Option<Meta>,
     /// What the last durable batch led to.
@@ -105,7 +109,7 @@ impl TreeStore {
     /// second per 64 MiB of journal that a killed server left.
     pub fn open(directory: &Path, options: TreeOptions) -> Result<TreeStore, TreeError> {
         let (database, keyspace) = open_or_cut(directory, &options)?;
-        let mut store = TreeStore::around(directory, database, keyspace, options.salt);
+        let mut store = TreeStore::around(directory, database, keyspace, options);
         store.read_meta()?;
         if store.committed.is_none() {
             // A new store: nobody needs to load it to know that there are no chunks.
@@ -118,12 +122,14 @@ impl TreeStore {
     }
 
     /// What was opened, before anything of it was read.
-    fn around(directory: &Path, database: Database, keyspace: Keyspace, salt: u64) -> TreeStore {
+    fn around(directory: &Path, database: Database, keyspace: Keyspace, options: TreeOptions) -> TreeStore {
         TreeStore {
             directory: directory.to_path_buf(),
             database,
             keyspace,
-            salt,
+            salt: options.salt,
+            memtable_bytes: options.memtable_bytes,
+            uncounted_bytes: 0,
             committed: None,
             durable: None,
             chunked: HashSet::new(),

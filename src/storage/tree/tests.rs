@@ -8,6 +8,7 @@ use std::io::Read;
 use bytes::BytesMut;
 use proptest::prelude::*;
 
+use super::records::NodeKey;
 use super::*;
 use crate::storage::file::memory::Chance;
 use crate::storage::log::LogPoint;
@@ -34,7 +35,16 @@ pub(super) fn committed_store(directory: &Path, batches: u64) -> TreeStore {
 }
 
 pub(super) fn open(directory: &Path) -> TreeStore {
-    TreeStore::open(directory, options()).expect("the store opens")
+    open_with(directory, options().memtable_bytes)
+}
+
+/// Batches of so many bytes become tables at once.
+fn open_with(directory: &Path, memtable_bytes: u64) -> TreeStore {
+    let options = TreeOptions {
+        memtable_bytes,
+        ..options()
+    };
+    TreeStore::open(directory, options).expect("the store opens")
 }
 
 fn meta(index: u64) -> Meta {
@@ -414,6 +424,47 @@ fn what_stands_in_no_table_yet_is_counted_until_it_does() {
 }
 
 #[test]
+fn a_large_batch_is_a_table_and_durable_when_it_is_committed() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let directory = place.path().join("store");
+    let mut store = open(&directory);
+    put(
+        &mut store,
+        1,
+        &[("/", "small", Some(b"1")), ("/", "gone", Some(&[1; 5000]))],
+    );
+    assert_eq!(store.durable(), None);
+    let large = vec![7; 1_200_000];
+    let mut batch = store.batch().expect("batch");
+    batch.remove_node(b"/", b"gone").expect("remove");
+    let data = DataChange::Share(large.clone().into());
+    batch.put_node(b"/", b"large", &stat(1), data).expect("put");
+    batch.commit(meta(2)).expect("commit");
+    assert_eq!((store.committed(), store.durable()), (Some(&meta(2)), Some(&meta(2))));
+    assert_eq!(store.unflushed_bytes(), 0);
+    // What follows is counted again, and leads to another point.
+    put(&mut store, 3, &[("/", "small", Some(b"3"))]);
+    assert_eq!(store.durable(), Some(&meta(2)));
+    let unflushed = store.unflushed_bytes();
+    assert!((1..10_000).contains(&unflushed), "{unflushed}");
+    // All that was in a journal may be lost.
+    let mut stored = image(&directory);
+    drop(store);
+    stored.retain(|path, _| path.extension().is_none_or(|extension| extension != "jnl"));
+    let copy = place.path().join("copy");
+    restore(&stored, &copy);
+    let mut store = open(&copy);
+    assert_eq!(store.committed(), Some(&meta(2)));
+    let nodes = load(&mut store).nodes;
+    assert_eq!(nodes.len(), 2);
+    assert_eq!(nodes[&(b"/".to_vec(), b"small".to_vec())].1.as_deref(), Some(&b"1"[..]));
+    assert_eq!(
+        nodes[&(b"/".to_vec(), b"large".to_vec())].1.as_deref(),
+        Some(&large[..])
+    );
+}
+
+#[test]
 fn a_store_that_was_never_written_has_no_view() {
     let place = tempfile::tempdir().expect("temporary directory");
     assert!(open(place.path()).view().expect("readable").is_none());
@@ -643,9 +694,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_store_holds_what_was_committed(steps in prop::collection::vec(any_step(), 1..120)) {
+    fn the_store_holds_what_was_committed(
+        steps in prop::collection::vec(any_step(), 1..120),
+        memtable_bytes in prop::sample::select(&[1_u64, 3000, 1 << 20][..]),
+    ) {
         let place = tempfile::tempdir().expect("temporary directory");
-        let mut store = open(place.path());
+        let mut store = open_with(place.path(), memtable_bytes);
         prop_assert_eq!(load(&mut store), Model::default());
         let (mut model, mut pending, mut index) = (Model::default(), Pending::default(), 0);
         for (step, number) in steps.iter().zip(1..) {
@@ -659,7 +713,7 @@ proptest! {
                 Step::Flush => store.keyspace.rotate_memtable_and_wait().expect("flush"),
                 Step::Reopen => {
                     drop(store);
-                    store = open(place.path());
+                    store = open_with(place.path(), memtable_bytes);
                     prop_assert_eq!(store.durable(), Some(&meta(index)));
                     prop_assert_eq!(load(&mut store), model.clone());
                 }
@@ -712,11 +766,14 @@ fn restore(image: &Image, directory: &Path) {
     }
 }
 
-/// What may be left of `after` if power went when `stored` was durable: of each file, the bytes that were added since
-/// are cut at random, or some of their pages were never written.
+/// What may be left of `after` if power went when `stored` was durable: of each journal, the bytes that were added since
+/// are cut at random, or some of their pages were never written. Tables are made durable before anything refers to them.
 fn power_cut(stored: &Image, after: &Image, chance: &mut Chance) -> Image {
     let mut left = after.clone();
-    for (path, bytes) in &mut left {
+    let journals = left
+        .iter_mut()
+        .filter(|(path, _)| path.extension().is_some_and(|extension| extension == "jnl"));
+    for (path, bytes) in journals {
         let (contents, size) = bytes.split_last_chunk::<8>().expect("size");
         let (mut contents, size) = (contents.to_vec(), *size);
         let durable = stored.get(path).map_or(0, |stored| stored.len() - 8);
@@ -743,11 +800,13 @@ fn a_power_cut_leaves_the_state_after_a_batch_that_is_not_older_than_the_durable
     for seed in 0..25 {
         let mut chance = Chance(seed);
         let place = tempfile::tempdir().expect("temporary directory");
-        let mut store = open(place.path());
+        // With the smaller one, about half of the batches become tables at once.
+        let memtable_bytes = [1 << 20, 100_000][seed as usize % 2];
+        let mut store = open_with(place.path(), memtable_bytes);
         let mut states = vec![(0, Model::default())];
         let mut model = Model::default();
         let mut stored = Image::new();
-        let durable = 1 + chance.below(4);
+        let mut durable = 1 + chance.below(4);
         let last = durable + 1 + chance.below(4);
         for index in 1..=last {
             let mut pending = Pending::default();
@@ -769,6 +828,8 @@ fn a_power_cut_leaves_the_state_after_a_batch_that_is_not_older_than_the_durable
             if index == durable {
                 store.persist().expect("persist");
                 stored = image(place.path());
+            } else if store.durable() == store.committed() {
+                durable = durable.max(index);
             }
         }
         drop(store);

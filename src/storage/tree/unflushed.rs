@@ -7,7 +7,12 @@ use super::{TreeError, TreeStore};
 impl TreeStore {
     /// Bytes that were committed and stand in no table yet.
     pub fn unflushed_bytes(&self) -> u64 {
-        self.database.write_buffer_size()
+        self.database.write_buffer_size().saturating_sub(self.uncounted_bytes)
+    }
+
+    /// Everything stands in tables, and the thread that flushes was not asked: fjall still counts what it has not flushed.
+    pub(super) fn nothing_unflushed(&mut self) {
+        self.uncounted_bytes = self.database.write_buffer_size();
     }
 
     /// Has them written into tables as soon as the thread that does so is free: after a start nobody has asked for it, and what was
