@@ -6,8 +6,9 @@
 //! that it may resume does not expire (NoFalseExpiry).
 //!
 //! Large values wait in a line of their own: a hundred clients that write a megabyte each would have the log busy for a
-//! second with what stands before the next small request. A connection whose large value waits or is written takes nothing
-//! in behind it, so its own order stays.
+//! second with what stands before the next small request. They wait there too while the store is behind, before so much has
+//! piled up that everybody must. A connection whose large value waits or is written takes nothing in behind it, so its own
+//! order stays.
 
 use crate::proto::SessionId;
 use crate::state_machine::{Command, ConnectionId};
@@ -55,10 +56,11 @@ impl Admission {
         }
     }
 
-    /// A command of a connection that has none here: gives it back if it may be handed on at once.
-    pub(super) fn enter(&self, command: Command, is_proven: bool) -> Option<Command> {
+    /// A command of a connection that has none here: gives it back if it may be handed on at once. Not `is_open`: it waits, to
+    /// be taken out by [`Admission::next`].
+    pub(super) fn enter(&self, command: Command, is_proven: bool, is_open: bool) -> Option<Command> {
         let mut line = self.line.lock();
-        if line.in_work.len() < self.limit && line.waiting.is_empty() {
+        if is_open && line.in_work.len() < self.limit && line.waiting.is_empty() {
             line.in_work.insert(command.origin.connection);
             return Some(command);
         }
@@ -66,11 +68,16 @@ impl Admission {
         None
     }
 
-    /// A connection's command has come to its end; gives the next one in line. Its connection may have ended meanwhile: then
-    /// it is for the caller to say so. Nothing happens if this one was not in work.
-    pub(super) fn leave(&self, connection: ConnectionId) -> Option<Command> {
+    /// A connection's command has come to its end; says whether it was in work.
+    pub(super) fn leave(&self, connection: ConnectionId) -> bool {
+        self.line.lock().in_work.remove(&connection)
+    }
+
+    /// The next one in line, if there is a place for it: it is in work then. Its connection may have ended meanwhile: then it is
+    /// for the caller to have it leave.
+    pub(super) fn next(&self) -> Option<Command> {
         let mut line = self.line.lock();
-        if !line.in_work.remove(&connection) {
+        if line.in_work.len() >= self.limit {
             return None;
         }
         let command = line.waiting.pop_front()?.command;
@@ -115,22 +122,35 @@ mod tests {
     fn handshakes_beyond_the_limit_wait_in_line_and_their_sessions_live() {
         let admission = Admission::new(HANDSHAKES);
         let limit = HANDSHAKES as u64;
-        let handed_on = (0..limit + 3).filter(|number| admission.enter(handshake(*number), number % 2 == 0).is_some());
+        let handed_on =
+            (0..limit + 3).filter(|number| admission.enter(handshake(*number), number % 2 == 0, true).is_some());
         assert_eq!(handed_on.count(), HANDSHAKES);
         assert_eq!(admission.waiting(), 3);
         assert_eq!(admission.sessions_waiting().len(), 2);
         // One that waits has no place to leave.
-        assert_eq!(admission.leave(ConnectionId(limit)), None);
-        let next = |ended| {
-            admission
-                .leave(ConnectionId(ended))
-                .map(|command| command.origin.connection.0)
-        };
-        assert_eq!(next(7), Some(limit));
-        assert_eq!(next(7), None, "it has left already");
-        assert_eq!(next(limit), Some(limit + 1));
-        assert_eq!(next(0), Some(limit + 2));
-        assert_eq!(next(1), None);
-        assert!(admission.enter(handshake(limit + 9), false).is_some());
+        assert!(!admission.leave(ConnectionId(limit)));
+        let next = || admission.next().map(|command| command.origin.connection.0);
+        assert_eq!(next(), None, "all places are taken");
+        assert!(admission.leave(ConnectionId(7)));
+        assert_eq!(next(), Some(limit));
+        assert!(!admission.leave(ConnectionId(7)), "it has left already");
+        assert_eq!(next(), None);
+        assert!(
+            admission.leave(ConnectionId(limit))
+                && admission.leave(ConnectionId(0))
+                && admission.leave(ConnectionId(1))
+        );
+        assert_eq!((next(), next(), next()), (Some(limit + 1), Some(limit + 2), None));
+        assert!(admission.enter(handshake(limit + 9), false, true).is_some());
+    }
+
+    #[test]
+    fn what_must_not_begin_now_waits_though_there_are_places_and_is_not_overtaken() {
+        let admission = Admission::new(4);
+        assert!(admission.enter(handshake(1), true, false).is_none());
+        assert!(admission.enter(handshake(2), true, true).is_none());
+        assert_eq!(admission.waiting(), 2);
+        let next = || admission.next().map(|command| command.origin.connection.0);
+        assert_eq!((next(), next(), next()), (Some(1), Some(2), None));
     }
 }

@@ -161,9 +161,7 @@ impl Checkpointer {
 
     /// Whether much that was applied is not in the store yet.
     fn has_piled_up(&self) -> bool {
-        let memory = &self.shared.memory;
-        let unstored_bytes = self.shared.state.read().dirty_bytes() + memory.bytes_on_their_way();
-        unstored_bytes > memory.unstored_limit()
+        self.shared.unstored_bytes() > self.shared.memory.unstored_limit()
     }
 
     /// Waits until little enough has piled up. Members that do not lead take what the leader sends at its pace, while there is

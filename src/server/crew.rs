@@ -219,6 +219,11 @@ impl Crew {
         self.applier.serve(|| self.drive())
     }
 
+    /// Wakes the applier's own thread, for what others may not do.
+    pub(super) fn call_applier(&self) {
+        self.applier.inbox.call();
+    }
+
     fn drive(&self) {
         self.driver.lend_a_hand(|| self.send());
     }

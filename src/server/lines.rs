@@ -2,7 +2,8 @@
 //! values. See [`super::admission`].
 
 use super::admission::Admission;
-use super::shared::Shared;
+use super::shared::{DriverInput, Shared};
+use crate::proto::Zxid;
 use crate::state_machine::command::SessionBody;
 use crate::state_machine::{Command, ConnectionId};
 
@@ -14,33 +15,78 @@ impl Shared {
             let session = state.session(command.session);
             session.is_some_and(|session| session.has_password(&body.password))
         });
-        self.handshakes.enter(command, is_proven)
+        self.handshakes.enter(command, is_proven, true)
     }
 
     /// The handshake of a connection has succeeded or failed, or the connection has ended: the next one in line begins. To be
     /// called without any lock, like all that submits.
     pub(super) fn end_handshake(&self, connection: ConnectionId) {
-        self.admit_next(&self.handshakes, connection);
+        if self.handshakes.leave(connection) {
+            self.admit_next(&self.handshakes, |command| self.submit(vec![command]));
+        }
     }
 
-    /// A client writes a large value. At once, unless too many others are at it.
+    /// A client writes a large value. At once, unless too many others are at it, or the store is behind.
     pub(super) fn begin_large_value(&self, command: Command) -> Option<Command> {
-        self.large_values.enter(command, true)
+        let is_open = !self.is_store_behind();
+        let begun = self.large_values.enter(command, true, is_open);
+        if begun.is_none() && !is_open {
+            // Who has just stored much may have looked at the line before.
+            self.admit_large_values();
+        }
+        begun
     }
 
     /// The large value of a connection is written, or the connection has ended. Likewise.
     pub(super) fn end_large_value(&self, connection: ConnectionId) {
-        self.admit_next(&self.large_values, connection);
+        if self.large_values.leave(connection) {
+            self.admit_large_values();
+        }
     }
 
-    fn admit_next(&self, admission: &Admission, connection: ConnectionId) {
-        let mut ended = connection;
-        while let Some(command) = admission.leave(ended) {
-            ended = command.origin.connection;
-            if self.connections.contains_key(&ended) {
-                return self.submit(vec![command]);
+    fn admit_large_values(&self) {
+        if !self.is_store_behind() {
+            self.admit_next(&self.large_values, |command| self.submit(vec![command]));
+        }
+    }
+
+    /// So many bytes of values, of commands up to this one, were stored: large values may begin that have waited for it. For the
+    /// store's thread, which has no time for other duties.
+    pub(super) fn checkpoint_stored(&self, zxid: Zxid, value_bytes: u64) {
+        self.memory.checkpoint_stored(zxid, value_bytes);
+        if self.large_values.waiting() == 0 {
+            return;
+        }
+        if self.is_store_behind() {
+            // The next checkpoint is due, and nobody else may come to take it.
+            self.call_applier();
+        } else {
+            self.admit_next(&self.large_values, |command| {
+                self.driver.push(DriverInput::Commands(vec![command]));
+            });
+        }
+    }
+
+    /// Whether so much is not stored yet that large values wait: half of what makes everybody wait.
+    fn is_store_behind(&self) -> bool {
+        self.unstored_bytes() > self.memory.unstored_limit() / 2
+    }
+
+    /// Bytes of what has changed and is not stored.
+    pub(super) fn unstored_bytes(&self) -> u64 {
+        self.state.read().dirty_bytes() + self.memory.bytes_on_their_way()
+    }
+
+    /// Those who are next in line begin, as far as there are places.
+    fn admit_next(&self, admission: &Admission, submit: impl Fn(Command)) {
+        while let Some(command) = admission.next() {
+            let connection = command.origin.connection;
+            if self.connections.contains_key(&connection) {
+                submit(command);
+            } else {
+                // It has hung up while it waited.
+                admission.leave(connection);
             }
-            // It has hung up while it waited.
         }
     }
 
@@ -61,5 +107,70 @@ impl Shared {
     /// How many large values wait for others to be written.
     pub fn large_values_waiting(&self) -> usize {
         self.large_values.waiting()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{OpCode, SessionId, Xid};
+    use crate::server::simulated::shared_alone;
+    use crate::state_machine::{Origin, ServerId};
+    use bytes::Bytes;
+
+    fn large_value(connection: ConnectionId) -> Command {
+        Command {
+            origin: Origin {
+                server: ServerId(1),
+                connection,
+            },
+            session: SessionId(1),
+            xid: Xid(1),
+            identities: [].into(),
+            op: OpCode::SetData,
+            body: Bytes::new(),
+        }
+    }
+
+    /// The connections whose commands the driver has got.
+    fn submitted(shared: &Shared) -> Vec<u64> {
+        let mut inputs = Vec::new();
+        shared.driver.take(&mut inputs);
+        let commands = inputs.into_iter().flat_map(|input| match input {
+            DriverInput::Commands(commands) => commands,
+            _ => panic!("nobody else is here"),
+        });
+        commands.map(|command| command.origin.connection.0).collect()
+    }
+
+    #[test]
+    fn large_values_wait_while_the_store_is_behind_and_begin_when_it_has_caught_up() {
+        let shared = shared_alone();
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        let [one, gone, other] = std::array::from_fn(|_| shared.admit(peer).expect("there is room"));
+        let begin = |connection| shared.begin_large_value(large_value(connection));
+        assert!(begin(one.id).is_some(), "the store is not behind");
+        let limit = shared.memory.unstored_limit();
+        shared.memory.checkpoint_taken(limit / 2 + 1);
+        shared.memory.checkpoint_taken(limit);
+        for connection in [&gone, &other] {
+            assert!(begin(connection.id).is_none());
+        }
+        shared.connection_ended(&gone, SessionId(0));
+        // There would be places.
+        shared.end_large_value(one.id);
+        shared.checkpoint_stored(Zxid(1), limit / 2 + 1);
+        assert_eq!(
+            (submitted(&shared), shared.large_values_waiting()),
+            (vec![], 2),
+            "still behind"
+        );
+        shared.checkpoint_stored(Zxid(2), limit);
+        assert_eq!(
+            (submitted(&shared), shared.large_values_waiting()),
+            (vec![other.id.0], 0)
+        );
+        assert!(!shared.large_values.leave(gone.id), "who has ended takes no place");
+        assert!(shared.large_values.leave(other.id));
     }
 }

@@ -301,6 +301,13 @@ impl Shared {
         }
     }
 
+    /// Wakes the applier's own thread, for what others may not do.
+    pub(super) fn call_applier(&self) {
+        if let Some(crew) = self.crew.get() {
+            crew.call_applier();
+        }
+    }
+
     /// Lets a connection in, or says why not.
     pub(super) fn admit(self: &Arc<Shared>, peer: SocketAddr) -> Result<Arc<Connection>, TurnedAway> {
         let total = self.connection_count();

@@ -1,18 +1,13 @@
 use super::*;
-use crate::membership::Members;
 use crate::net::Conversation;
 use crate::proto::multi::MultiRequest;
 use crate::proto::request::{CreateRequest, SetDataRequest, Write};
 use crate::proto::{Acl, Identity, RequestHeader, Xid};
-use crate::server::chance::Chance;
-use crate::server::clock::{Clock, SimulatedTime};
-use crate::server::loading::Loading;
-use crate::server::memory::Memory;
 use crate::server::pipeline::Phase;
-use crate::server::simulated::{MemberPlan, NoWords, settings};
+use crate::server::simulated::shared_alone;
 use crate::state_machine::command::SessionBody;
 use crate::state_machine::{Origin, Rules, ServerId};
-use crate::watch::{WatchKind, WatchLimits, Watches};
+use crate::watch::WatchKind;
 use bytes::{Buf, BufMut, BytesMut};
 
 const SESSION: SessionId = SessionId(0x0100_0000_0000_0001);
@@ -30,32 +25,7 @@ struct Stage {
 
 impl Stage {
     fn with_watchers(count: usize) -> Stage {
-        let plan = MemberPlan {
-            server: ServerId(1),
-            members: Members::default(),
-            slot: 0,
-            seed: 1,
-            log_budget_bytes: 0,
-            leaderless_ms: 0,
-            linearizable_reads: false,
-            values_leave: false,
-            backlog_bytes: u64::MAX,
-        };
-        let shared = Arc::new(Shared::new(
-            settings(&plan),
-            (
-                State::new(),
-                Loading::new(None, 1),
-                Memory::new(u64::MAX, Zxid::ZERO, 0),
-            ),
-            Watches::new(WatchLimits::default()),
-            Box::new(NoWords),
-            (
-                Clock::simulated(Arc::new(SimulatedTime::default())),
-                Chance::seeded(1),
-                1,
-            ),
-        ));
+        let shared = shared_alone();
         let mut applier = Applier::new(shared.clone(), 0, 0, MembersAt::default());
         let mut commands = vec![open_session(None)];
         commands.extend(PATHS.map(|path| command(OpCode::Create, None, |out| create(path).encode(out))));

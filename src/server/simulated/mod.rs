@@ -174,6 +174,36 @@ pub(crate) struct SimulatedMember {
     is_loading: bool,
 }
 
+/// What the parts of a lone server share that is fresh, and has none of these parts.
+pub(super) fn shared_alone() -> Arc<Shared> {
+    let plan = MemberPlan {
+        server: ServerId(1),
+        members: Members::default(),
+        slot: 0,
+        seed: 1,
+        log_budget_bytes: 0,
+        leaderless_ms: 0,
+        linearizable_reads: false,
+        values_leave: false,
+        backlog_bytes: u64::MAX,
+    };
+    Arc::new(Shared::new(
+        settings(&plan),
+        (
+            crate::state_machine::State::new(),
+            Loading::new(None, 1),
+            Memory::new(u64::MAX, Zxid::ZERO, 0),
+        ),
+        Watches::new(WatchLimits::default()),
+        Box::new(NoWords),
+        (
+            Clock::simulated(Arc::new(SimulatedTime::default())),
+            Chance::seeded(1),
+            1,
+        ),
+    ))
+}
+
 impl SimulatedMember {
     /// Starts from what `disk` holds.
     pub(crate) fn start(disk: &mut SimulatedDisk, plan: &MemberPlan, wall_ms: i64) -> Result<SimulatedMember, Failure> {
@@ -345,7 +375,7 @@ impl SimulatedMember {
                 } => {
                     let (zxid, bytes) = (checkpoint.zxid, checkpoint.value_bytes());
                     disk.committed.commit(checkpoint, applied, &members);
-                    self.shared.memory.checkpoint_stored(zxid, bytes);
+                    self.shared.checkpoint_stored(zxid, bytes);
                 }
                 StoreInput::Found {
                     checkpoint,
