@@ -67,6 +67,34 @@ mod tests {
     }
 
     #[test]
+    fn room_is_made_for_a_large_frame_once_a_part_of_it_has_come_and_not_for_a_claim() {
+        let length = 1 << 20;
+        let mut received = BytesMut::from(&i32::to_be_bytes(length)[..]);
+        assert_eq!(split_frame(&mut received, length as usize), Ok(None));
+        assert!(received.capacity() < LARGE_PART_BYTES, "{}", received.capacity());
+        received.resize(LARGE_PART_BYTES, 7);
+        assert_eq!(split_frame(&mut received, length as usize), Ok(None));
+        let start = received.as_ptr();
+        received.resize(LENGTH_BYTES + length as usize - 1, 7);
+        assert_eq!(split_frame(&mut received, length as usize), Ok(None));
+        received.extend_from_slice(&[7]);
+        assert_eq!(received.as_ptr(), start, "what had come was copied");
+        let frame = split_frame(&mut received, length as usize)
+            .expect("a fair length")
+            .expect("whole");
+        assert_eq!((frame.len(), received.len()), (length as usize, 0));
+        // A frame of a gigabyte is not believed after 32 KiB.
+        let mut received = BytesMut::from(&i32::to_be_bytes(1 << 30)[..]);
+        received.resize(LARGE_PART_BYTES, 7);
+        assert_eq!(split_frame(&mut received, 1 << 30), Ok(None));
+        assert!(
+            received.capacity() <= 2 * LARGE_PART_BYTES * ROOM_FACTOR,
+            "{}",
+            received.capacity()
+        );
+    }
+
+    #[test]
     fn negative_and_oversized_lengths_are_refused() {
         for prefix in [[0xff, 0xff, 0xff, 0xff], [0, 0, 0, 11]] {
             assert!(split_frame(&mut BytesMut::from(&prefix[..]), 10).is_err());
