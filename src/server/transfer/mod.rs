@@ -94,7 +94,7 @@ pub enum TransferError {
     Malformed(&'static str),
     /// The peer's tree has another format.
     #[error(
-        "the peer's tree has format version {found}, this server reads version {supported}: bring both to the same version"
+        "the peer's tree has format version {found}, this server reads versions up to {supported}: bring both to the same version"
     )]
     FormatVersion {
         /// The peer's.

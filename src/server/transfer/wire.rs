@@ -14,7 +14,7 @@
 //! ```
 
 use super::{Pace, TransferError};
-use crate::storage::tree::{FORMAT_VERSION, Meta, Totals};
+use crate::storage::tree::{FORMAT_VERSION, Meta, OLDEST_FORMAT_VERSION, Totals};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::io;
 use std::time::Duration;
@@ -119,7 +119,7 @@ fn decode_offer(mut body: Bytes) -> Result<Frame, TransferError> {
     let message = body.split_to(message_bytes);
     let unreadable = |_| TransferError::Malformed("the offer's meta record cannot be read");
     let found = Meta::format_version(&body).map_err(unreadable)?;
-    if found != FORMAT_VERSION {
+    if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&found) {
         return Err(TransferError::FormatVersion {
             found,
             supported: FORMAT_VERSION,

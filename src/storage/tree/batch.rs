@@ -1,8 +1,8 @@
 //! One checkpoint on its way into the store.
 //!
 //! ```text
-//!   small   journal, memtable; a table when that is full      durable with the next persist
-//!   large   a table, at once                                  durable when it is committed
+//!   small                         journal, memtable; a table when that is full   durable with the next persist
+//!   large, or with a large chunk  a table, at once                               durable when it is committed
 //! ```
 //!
 //! A batch that would fill a memtable by itself need not stand in the journal, which is there to be read until what it holds
@@ -10,8 +10,8 @@
 //! twice, to the log and to a table, and not three times. Either way a batch is there whole or not at all.
 
 use super::records::{
-    CHUNK_BYTES, EPHEMERAL_PATH_BYTES, INLINE_BYTES, META_KEY, NodeKey, StoredData, StoredTotals, TOTALS_KEY, acl_key,
-    decode_node, encode_long_content, encode_node, ephemeral_key, session_key,
+    ChunkSize, Content, EPHEMERAL_PATH_BYTES, INLINE_BYTES, META_KEY, NodeKey, StoredData, StoredTotals, TOTALS_KEY,
+    acl_key, decode_node, encode_long_content, encode_node, ephemeral_key, session_key,
 };
 use super::{Meta, NodeStat, SessionRecord, TreeError, TreeStore, hash, printable};
 use bytes::Bytes;
@@ -55,6 +55,8 @@ pub struct CheckpointBatch<'a> {
     changes: Vec<Change>,
     /// Of their keys and values.
     bytes: u64,
+    /// Whether one of them must not stand in the journal.
+    has_large_chunk: bool,
     totals: Option<(u64, u64)>,
 }
 
@@ -80,6 +82,7 @@ impl<'a> CheckpointBatch<'a> {
             store,
             changes: Vec::new(),
             bytes: 0,
+            has_large_chunk: false,
             totals: None,
         }
     }
@@ -102,23 +105,20 @@ impl CheckpointBatch<'_> {
             DataChange::Share(data) => Some(&data[..]),
         };
         let bytes = given.unwrap_or_default();
-        if parent.len() + name.len() + bytes.len() > u32::MAX as usize - CHUNK_BYTES {
+        if parent.len() + name.len() + bytes.len() > u32::MAX as usize - ChunkSize::Large.bytes() {
             return Err(impossible(parent, name, "it has more than 4 GiB"));
         }
         let former_chunks = self.store.stored_chunks(&key.key)?;
         let stored = if key.is_long {
             let content = encode_long_content(parent, name, bytes);
-            let content_bytes = content.len() as u32;
-            self.put_chunks(&key, content.into());
+            let content = self.put_chunks(&key, content.into());
             if given.is_some() {
-                StoredData::Chunked(content_bytes)
+                StoredData::Chunked(content)
             } else {
-                StoredData::ChunkedNull(content_bytes)
+                StoredData::ChunkedNull(content)
             }
         } else if bytes.len() > INLINE_BYTES {
-            let content_bytes = bytes.len() as u32;
-            self.put_chunks(&key, data.into_bytes());
-            StoredData::Chunked(content_bytes)
+            StoredData::Chunked(self.put_chunks(&key, data.into_bytes()))
         } else {
             given.map_or(StoredData::Null, StoredData::Inline)
         };
@@ -176,7 +176,7 @@ impl CheckpointBatch<'_> {
         self.remove(acl_key(id));
     }
 
-    /// Writes the batch, without fsync unless it is large. May wait for 100 ms and more while fjall is behind with its
+    /// Writes the batch, without fsync unless it becomes a table. May wait for 100 ms and more while fjall is behind with its
     /// flushes, and for seconds while it is behind with its merges. An error poisons the store: the server must stop.
     pub fn commit(mut self, meta: Meta) -> Result<(), TreeError> {
         self.insert(META_KEY, meta.encode());
@@ -189,12 +189,10 @@ impl CheckpointBatch<'_> {
             };
             self.insert(TOTALS_KEY, totals.encode());
         }
-        let CheckpointBatch {
-            store, changes, bytes, ..
-        } = self;
+        let is_table = self.has_large_chunk || self.bytes >= self.store.memtable_bytes;
+        let CheckpointBatch { store, changes, .. } = self;
         let records = changes.len() as u64;
-        let is_large = bytes >= store.memtable_bytes;
-        let committed = if is_large {
+        let committed = if is_table {
             store.write_table(changes)
         } else {
             store.write_journal(changes)
@@ -203,7 +201,7 @@ impl CheckpointBatch<'_> {
         store.statistics.batches += 1;
         store.statistics.records += records;
         store.committed = Some(meta);
-        if is_large {
+        if is_table {
             store.durable = store.committed.clone();
         }
         Ok(())
@@ -243,15 +241,15 @@ impl CheckpointBatch<'_> {
         Ok(())
     }
 
-    fn put_chunks(&mut self, key: &NodeKey, mut content: Bytes) {
+    fn put_chunks(&mut self, key: &NodeKey, mut bytes: Bytes) -> Content {
         self.store.chunked.insert(hash(&key.key));
-        for number in 0.. {
-            if content.is_empty() {
-                return;
-            }
-            let chunk = content.split_to(CHUNK_BYTES.min(content.len()));
+        let content = Content::of(bytes.len());
+        self.has_large_chunk |= content.chunk_size == ChunkSize::Large;
+        for number in 0..content.chunks() {
+            let chunk = bytes.split_to(bytes.len().min(content.chunk_size.bytes()));
             self.insert(key.chunk(number), chunk);
         }
+        content
     }
 
     fn remove_chunks(&mut self, key: &NodeKey, numbers: std::ops::Range<u32>) {

@@ -33,7 +33,7 @@ pub enum TreeError {
         directory: PathBuf,
     },
     /// Written by a version with another format.
-    #[error("the tree's store in {} has format version {found}, this server reads version {supported}. Start it with the version that wrote it. Nothing was changed", directory.display())]
+    #[error("the tree's store in {} has format version {found}, this server reads versions up to {supported}. Start it with the version that wrote it. Nothing was changed", directory.display())]
     FormatVersion {
         /// The keyspace's directory.
         directory: PathBuf,

@@ -23,8 +23,8 @@ use fjall::{Guard, Iter, Keyspace, Readable, Snapshot};
 use super::dump::Lent;
 use super::loading::{LoadSummary, LoadVisitor};
 use super::records::{
-    CHUNK_BYTES, KeyKind, MalformedRecord, NodeKey, NodeStat, SessionRecord, StoredData, StoredTotals, TOTALS_KEY,
-    acl_id, chunk_prefix, decode_node, ephemeral_path, node_path, session_id,
+    Content, KeyKind, MalformedRecord, NodeKey, NodeStat, SessionRecord, StoredData, StoredTotals, TOTALS_KEY, acl_id,
+    chunk_prefix, decode_node, ephemeral_path, node_path, session_id,
 };
 use super::{TreeError, TreeStore, hash, printable};
 
@@ -250,8 +250,8 @@ impl StoredGroups {
         let data = match data {
             StoredData::Null => None,
             StoredData::Inline(data) => Some(value.slice_ref(data)),
-            StoredData::Chunked(_) | StoredData::ChunkedNull(_) => {
-                let content = self.content(key, data)?;
+            StoredData::Chunked(content) | StoredData::ChunkedNull(content) => {
+                let content = self.content(key, content)?;
                 self.chunked.insert(hash(key));
                 matches!(data, StoredData::Chunked(_)).then_some(content)
             }
@@ -261,29 +261,26 @@ impl StoredGroups {
     }
 
     /// What the chunks of a znode hold.
-    fn content(&self, key: &[u8], data: StoredData<'_>) -> Result<Bytes, TreeError> {
-        let (StoredData::Chunked(bytes) | StoredData::ChunkedNull(bytes)) = data else {
-            return Ok(Bytes::new());
-        };
+    fn content(&self, key: &[u8], content: Content) -> Result<Bytes, TreeError> {
         let prefix = chunk_prefix(key);
         let number = |number: u32| [&prefix[..], &number.to_be_bytes()].concat();
-        let mut content = Vec::new();
+        let mut bytes = Vec::new();
         let mut expected = 0;
-        for guard in self.snapshot.range(&self.keyspace, number(0)..number(data.chunks())) {
+        for guard in self.snapshot.range(&self.keyspace, number(0)..number(content.chunks())) {
             let (chunk_key, chunk) = self.pair(guard)?;
             if chunk_key != number(expected) {
                 break;
             }
-            expected += 1;
-            content.extend_from_slice(&chunk);
-            if content.len() != (bytes as usize).min(expected as usize * CHUNK_BYTES) {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() != content.end_of(expected) {
                 return Err(self.malformed(key, MalformedRecord::Length));
             }
+            expected += 1;
         }
-        if expected != data.chunks() {
+        if expected != content.chunks() {
             return Err(self.malformed(key, MalformedRecord::MissingChunk(expected)));
         }
-        Ok(content.into())
+        Ok(bytes.into())
     }
 
     fn pair(&self, guard: Guard) -> Result<(Bytes, Bytes), TreeError> {

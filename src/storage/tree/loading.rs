@@ -14,8 +14,8 @@ use bytes::Bytes;
 use fjall::{Guard, Iter, UserKey, UserValue};
 
 use super::records::{
-    CHUNK_BYTES, KeyKind, MalformedRecord, NodeStat, SessionRecord, StoredData, acl_id, chunk_prefix,
-    decode_long_content, decode_node, ephemeral_path, node_path, session_id,
+    KeyKind, MalformedRecord, NodeStat, SessionRecord, StoredData, acl_id, chunk_prefix, decode_long_content,
+    decode_node, ephemeral_path, node_path, session_id,
 };
 use super::{TreeError, TreeStore, hash, printable};
 
@@ -170,23 +170,22 @@ impl Chunks<'_> {
     fn content(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Bytes>, TreeError> {
         let malformed = |problem| self.store.malformed(key, problem);
         let (_, data) = decode_node(value).map_err(malformed)?;
-        let (StoredData::Chunked(content_bytes) | StoredData::ChunkedNull(content_bytes)) = data else {
+        let (StoredData::Chunked(content) | StoredData::ChunkedNull(content)) = data else {
             return Ok(None);
         };
         let prefix = chunk_prefix(key);
-        let mut content = Vec::new();
-        for number in 0..data.chunks() {
+        let mut bytes = Vec::new();
+        for number in 0..content.chunks() {
             let expected = [&prefix[..], &number.to_be_bytes()].concat();
             let Some(chunk) = self.chunk(&expected)? else {
                 return Err(self.store.malformed(key, MalformedRecord::MissingChunk(number)));
             };
-            content.extend_from_slice(&chunk);
-            let whole = (content_bytes as usize).min((number as usize + 1) * CHUNK_BYTES);
-            if content.len() != whole {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() != content.end_of(number) {
                 return Err(self.store.malformed(key, MalformedRecord::Length));
             }
         }
-        Ok(Some(content.into()))
+        Ok(Some(bytes.into()))
     }
 
     fn chunk(&mut self, expected: &[u8]) -> Result<Option<UserValue>, TreeError> {

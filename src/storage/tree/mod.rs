@@ -52,7 +52,9 @@ pub use incoming::{IncomingError, IncomingPart, build_tree};
 pub use loading::{LoadSummary, LoadVisitor};
 pub use opening::TreeOptions;
 pub use reading::{ReadableTree, TreeReader};
-pub use records::{FORMAT_VERSION, MalformedRecord, Meta, NodeStat, SessionRecord, StoredTotals};
+pub use records::{
+    FORMAT_VERSION, MalformedRecord, Meta, NodeStat, OLDEST_FORMAT_VERSION, SessionRecord, StoredTotals,
+};
 
 use opening::open_or_cut;
 use records::{META_KEY, SALT_KEY, decode_node};
@@ -207,7 +209,7 @@ impl TreeStore {
         };
         let malformed = |problem| self.malformed(&META_KEY, problem);
         let found = Meta::format_version(&record).map_err(malformed)?;
-        if found != FORMAT_VERSION {
+        if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&found) {
             let directory = self.directory.clone();
             return Err(TreeError::FormatVersion {
                 directory,

@@ -8,10 +8,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fjall::{Database, Keyspace, Readable, Snapshot};
 
-use super::records::{CHUNK_BYTES, MalformedRecord, NodeKey, NodeStat, StoredData, decode_long_content, decode_node};
+use super::records::{Content, MalformedRecord, NodeKey, NodeStat, StoredData, decode_long_content, decode_node};
 use super::{TreeError, TreeStore, dump, printable};
 
 /// Reads from a store that another thread writes.
@@ -78,8 +78,8 @@ impl ReadableTree<'_> {
         let data = match data {
             StoredData::Null | StoredData::ChunkedNull(_) => None,
             StoredData::Inline(data) => Some(record.slice_ref(data)),
-            StoredData::Chunked(content_bytes) => {
-                let content = Bytes::from(self.content(&key, data.chunks(), content_bytes)?);
+            StoredData::Chunked(content) => {
+                let content = self.content(&key, content)?;
                 Some(if key.is_long {
                     let (_, _, data) =
                         decode_long_content(&content).map_err(|problem| self.malformed(&key.key, problem))?;
@@ -92,17 +92,19 @@ impl ReadableTree<'_> {
         Ok(Some((stat, data)))
     }
 
-    fn content(&self, key: &NodeKey, chunks: u32, content_bytes: u32) -> Result<Vec<u8>, TreeError> {
-        let mut content = Vec::with_capacity(content_bytes as usize);
-        for number in 0..chunks {
+    fn content(&self, key: &NodeKey, content: Content) -> Result<Bytes, TreeError> {
+        let chunk = |number| {
             let missing = || self.malformed(&key.key, MalformedRecord::MissingChunk(number));
-            content.extend_from_slice(&self.get(&key.chunk(number))?.ok_or_else(missing)?);
-            let whole = (content_bytes as usize).min((number as usize + 1) * CHUNK_BYTES);
-            if content.len() != whole {
+            self.get(&key.chunk(number))?.ok_or_else(missing)
+        };
+        let mut bytes = BytesMut::with_capacity(content.bytes as usize);
+        for number in 0..content.chunks() {
+            bytes.extend_from_slice(&chunk(number)?);
+            if bytes.len() != content.end_of(number) {
                 return Err(self.malformed(&key.key, MalformedRecord::Length));
             }
         }
-        Ok(content)
+        Ok(bytes.freeze())
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TreeError> {

@@ -16,9 +16,10 @@
 //! Numbers in keys are big-endian, so that they sort; in records little-endian. A path holds no NUL, so siblings stand side
 //! by side, a parent comes before its children, and chunks stand in the order of their znodes.
 //!
-//! No record reaches 4 KiB: a page that a power cut left unwritten inside one larger value makes fjall refuse to open
-//! (building-blocks §2). Short data stands in its znode's record, which saves half of the records of an ordinary tree;
-//! rewriting it with the stat costs at most [`INLINE_BYTES`].
+//! No record in fjall's journal reaches 4 KiB: a page that a power cut left unwritten inside one larger value makes fjall
+//! refuse to open (building-blocks §2). So a batch with a large chunk does not go through the journal, and data that may has
+//! small ones. Short data stands in its znode's record, which saves half of the records of an ordinary tree; rewriting it with
+//! the stat costs at most [`INLINE_BYTES`].
 //!
 //! Totals and ephemerals can be derived from the znodes: they are there so that a server can serve before it has read
 //! those. Servers that do not know them pass them by, and leave them as they were; so they count only if they are of the
@@ -30,13 +31,44 @@ use sha1::{Digest, Sha1};
 use crate::storage::log::LogPoint;
 
 /// The version of keys and records. It changes when an older server would misread them.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// Version 2 has large chunks beside the small ones of version 1, and reads both.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The oldest version whose keys and records are read as they are.
+pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// Data up to this size, in bytes, stands in its znode's record.
 pub(super) const INLINE_BYTES: usize = 1024;
 
-/// The size of a chunk, in bytes.
-pub(super) const CHUNK_BYTES: usize = 3 * 1024;
+/// Content up to this size, in bytes, stands in small chunks.
+const SMALL_CONTENT_BYTES: usize = 4 * 1024;
+
+/// How long chunks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChunkSize {
+    /// Small enough for the journal.
+    Small,
+    /// Each costs whoever reads it a search, and whoever writes or merges it some work: fewer are better.
+    Large,
+}
+
+impl ChunkSize {
+    pub(super) const fn bytes(self) -> usize {
+        match self {
+            ChunkSize::Small => 3 * 1024,
+            ChunkSize::Large => 64 * 1024,
+        }
+    }
+
+    /// What it adds to a record's form.
+    const fn form(self) -> u8 {
+        match self {
+            ChunkSize::Small => 0,
+            ChunkSize::Large => 2,
+        }
+    }
+}
 
 /// A znode whose parent and name are longer than this together, in bytes, is stored under a fingerprint: fjall's keys
 /// end at 64 KiB, a path only at the request's limit.
@@ -277,10 +309,41 @@ pub(super) enum StoredData<'a> {
     Null,
     /// Here.
     Inline(&'a [u8]),
-    /// In the chunks, which hold so many bytes together (for a long znode: its path included).
-    Chunked(u32),
+    /// In the chunks (for a long znode: with its path).
+    Chunked(Content),
     /// The chunks hold a long path, and no data.
-    ChunkedNull(u32),
+    ChunkedNull(Content),
+}
+
+/// What chunks hold together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) bytes: u32,
+    pub(super) chunk_size: ChunkSize,
+}
+
+impl Content {
+    /// As content of so many bytes is written.
+    pub(super) fn of(bytes: usize) -> Content {
+        Content {
+            bytes: bytes as u32,
+            chunk_size: if bytes > SMALL_CONTENT_BYTES {
+                ChunkSize::Large
+            } else {
+                ChunkSize::Small
+            },
+        }
+    }
+
+    /// How many chunks there are.
+    pub(super) fn chunks(self) -> u32 {
+        self.bytes.div_ceil(self.chunk_size.bytes() as u32)
+    }
+
+    /// Bytes up to the end of the chunk of this number.
+    pub(super) fn end_of(self, number: u32) -> usize {
+        (self.bytes as usize).min((number as usize + 1) * self.chunk_size.bytes())
+    }
 }
 
 impl StoredData<'_> {
@@ -288,7 +351,7 @@ impl StoredData<'_> {
     pub(super) fn chunks(self) -> u32 {
         match self {
             StoredData::Null | StoredData::Inline(_) => 0,
-            StoredData::Chunked(bytes) | StoredData::ChunkedNull(bytes) => bytes.div_ceil(CHUNK_BYTES as u32),
+            StoredData::Chunked(content) | StoredData::ChunkedNull(content) => content.chunks(),
         }
     }
 
@@ -296,8 +359,8 @@ impl StoredData<'_> {
         match self {
             StoredData::Null => 0,
             StoredData::Inline(_) => 1,
-            StoredData::Chunked(_) => 2,
-            StoredData::ChunkedNull(_) => 3,
+            StoredData::Chunked(content) => 2 + content.chunk_size.form(),
+            StoredData::ChunkedNull(content) => 3 + content.chunk_size.form(),
         }
     }
 }
@@ -315,7 +378,7 @@ pub(super) fn encode_node(stat: &NodeStat, data: StoredData<'_>) -> Vec<u8> {
     match data {
         StoredData::Null => {}
         StoredData::Inline(bytes) => out.put_slice(bytes),
-        StoredData::Chunked(bytes) | StoredData::ChunkedNull(bytes) => out.put_u32_le(bytes),
+        StoredData::Chunked(content) | StoredData::ChunkedNull(content) => out.put_u32_le(content.bytes),
     }
     out
 }
@@ -324,11 +387,17 @@ pub(super) fn encode_node(stat: &NodeStat, data: StoredData<'_>) -> Vec<u8> {
 pub(super) fn decode_node(mut record: &[u8]) -> Result<(NodeStat, StoredData<'_>), MalformedRecord> {
     let form = record.try_get_u8()?;
     let stat = NodeStat::take(&mut record)?;
+    let mut content = |chunk_size| {
+        let bytes = record.try_get_u32_le()?;
+        Ok::<Content, MalformedRecord>(Content { bytes, chunk_size })
+    };
     let data = match form {
         0 => StoredData::Null,
         1 => return Ok((stat, StoredData::Inline(record))),
-        2 => StoredData::Chunked(record.try_get_u32_le()?),
-        3 => StoredData::ChunkedNull(record.try_get_u32_le()?),
+        2 => StoredData::Chunked(content(ChunkSize::Small)?),
+        3 => StoredData::ChunkedNull(content(ChunkSize::Small)?),
+        4 => StoredData::Chunked(content(ChunkSize::Large)?),
+        5 => StoredData::ChunkedNull(content(ChunkSize::Large)?),
         other => return Err(MalformedRecord::Form(other)),
     };
     if record.is_empty() {
@@ -536,12 +605,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_znode_comes_back_as_it_went(stat in any_stat(), data in any_bytes(300), form in 0..4, size in any::<u32>()) {
+        fn a_znode_comes_back_as_it_went(stat in any_stat(), data in any_bytes(300), form in 0..4, bytes in any::<u32>(), is_large in any::<bool>()) {
+            let chunk_size = if is_large { ChunkSize::Large } else { ChunkSize::Small };
+            let content = Content { bytes, chunk_size };
             let data = match form {
                 0 => StoredData::Null,
                 1 => StoredData::Inline(&data),
-                2 => StoredData::Chunked(size),
-                _ => StoredData::ChunkedNull(size),
+                2 => StoredData::Chunked(content),
+                _ => StoredData::ChunkedNull(content),
             };
             let record = encode_node(&stat, data);
             prop_assert_eq!(decode_node(&record), Ok((stat, data)));
@@ -612,8 +683,9 @@ mod tests {
     }
 
     #[test]
-    fn no_record_reaches_the_size_that_a_torn_page_can_hide_in() {
-        let largest = encode_node(&NodeStat::default(), StoredData::Inline(&[0; INLINE_BYTES])).len();
-        assert!(largest.max(CHUNK_BYTES) + KEY_PATH_BYTES < 6 * 1024 && largest.max(CHUNK_BYTES) < 4096);
+    fn no_record_of_the_journal_reaches_the_size_that_a_torn_page_can_hide_in() {
+        let node = encode_node(&NodeStat::default(), StoredData::Inline(&[0; INLINE_BYTES])).len();
+        let largest = node.max(ChunkSize::Small.bytes());
+        assert!(largest + KEY_PATH_BYTES < 6 * 1024 && largest < 4096);
     }
 }

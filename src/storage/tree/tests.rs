@@ -8,7 +8,7 @@ use std::io::Read;
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::records::NodeKey;
+use super::records::{ChunkSize, Content, NodeKey, StoredData, encode_node};
 use super::*;
 use crate::storage::file::memory::Chance;
 use crate::storage::log::LogPoint;
@@ -28,7 +28,7 @@ pub(super) fn committed_store(directory: &Path, batches: u64) -> TreeStore {
         put(
             &mut store,
             index,
-            &[("/", "a", Some(&[1; 700])), ("/", "b", Some(&[2; 5000]))],
+            &[("/", "a", Some(&[1; 700])), ("/", "b", Some(&[2; 4000]))],
         );
     }
     store
@@ -204,9 +204,11 @@ fn a_value_that_shrinks_or_goes_leaves_no_chunks() {
         put(
             &mut store,
             1,
-            &[("/", "a", Some(&[1; 10_000])), ("/", "b", Some(&[2; 10_000]))],
+            &[("/", "a", Some(&[1; 100_000])), ("/", "b", Some(&[2; 200_000]))],
         );
-        assert_eq!(chunk_count(&store), 8);
+        assert_eq!(chunk_count(&store), 2 + 4);
+        put(&mut store, 2, &[("/", "a", Some(&[1; 5000]))]);
+        assert_eq!(chunk_count(&store), 1 + 4);
         put(
             &mut store,
             2,
@@ -273,24 +275,84 @@ fn another_format_version_is_refused() {
     let place = tempfile::tempdir().expect("temporary directory");
     let mut store = open(place.path());
     put(&mut store, 1, &[("", "", None)]);
-    store.keyspace.insert(META_KEY, 2u32.to_le_bytes()).expect("insert");
+    store.keyspace.insert(META_KEY, 3u32.to_le_bytes()).expect("insert");
     drop(store);
     let refused = TreeStore::open(place.path(), options());
     assert!(matches!(
         refused,
         Err(TreeError::FormatVersion {
-            found: 2,
-            supported: 1,
+            found: 3,
+            supported: 2,
             ..
         })
     ));
 }
 
 #[test]
+fn a_store_of_the_version_before_is_read_and_goes_on() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut store = open(place.path());
+    put(&mut store, 1, &[("/", "inline", Some(b"1"))]);
+    // Version 1 had small chunks only.
+    let content = Content {
+        bytes: 10_000,
+        chunk_size: ChunkSize::Small,
+    };
+    let former = vec![5; 10_000];
+    for name in ["kept", "set", "gone"] {
+        let key = NodeKey::new(b"/", name.as_bytes(), 99);
+        let record = encode_node(&stat(1), StoredData::Chunked(content));
+        store.keyspace.insert(&key.key, record).expect("insert");
+        for (number, chunk) in former.chunks(3 * 1024).enumerate() {
+            store.keyspace.insert(key.chunk(number as u32), chunk).expect("insert");
+        }
+    }
+    let mut record = meta(1).encode();
+    record[..4].copy_from_slice(&1u32.to_le_bytes());
+    store.keyspace.insert(META_KEY, record).expect("insert");
+    drop(store);
+
+    let mut store = open(place.path());
+    assert_eq!((store.committed(), chunk_count(&store)), (Some(&meta(1)), 3 * 4));
+    let read = store.reader().now().node(b"/", b"kept").expect("readable");
+    assert_eq!(read.expect("there").1.as_deref(), Some(&former[..]));
+    let view = load(&mut store);
+    assert!(
+        view.nodes
+            .values()
+            .filter(|(_, data)| data.as_deref() == Some(&former))
+            .count()
+            == 3
+    );
+    let mut batch = store.batch().expect("batch");
+    batch.put_node(b"/", b"kept", &stat(2), DataChange::Keep).expect("keep");
+    batch
+        .put_node(b"/", b"set", &stat(2), DataChange::Set(Some(&former)))
+        .expect("set");
+    batch.remove_node(b"/", b"gone").expect("remove");
+    batch.commit(meta(2)).expect("commit");
+    assert_eq!(chunk_count(&store), 4 + 1);
+    drop(store);
+    let mut store = open(place.path());
+    let mut expected = view;
+    expected.nodes.remove(&(b"/".to_vec(), b"gone".to_vec()));
+    for name in [&b"kept"[..], b"set"] {
+        expected
+            .nodes
+            .get_mut(&(b"/".to_vec(), name.to_vec()))
+            .expect("there")
+            .0 = stat(2);
+    }
+    assert_eq!(load(&mut store), expected);
+    let record = store.keyspace.get(META_KEY).expect("readable").expect("there");
+    assert_eq!(Meta::format_version(&record), Ok(FORMAT_VERSION));
+}
+
+#[test]
 fn a_record_that_makes_no_sense_is_named() {
     let place = tempfile::tempdir().expect("temporary directory");
     let mut store = open(place.path());
-    put(&mut store, 1, &[("/", "a", Some(&[1; 5000]))]);
+    put(&mut store, 1, &[("/", "a", Some(&[1; 70_000]))]);
     store
         .keyspace
         .remove(NodeKey::new(b"/", b"a", 99).chunk(1))
@@ -377,7 +439,7 @@ fn a_view_is_of_its_moment_and_makes_an_equal_store_that_can_go_on() {
     let totals = view_chunks.totals();
     drop(view_chunks);
     assert!(!source.is_viewed() && chunks.len() > 10);
-    assert!(chunks.iter().all(|chunk| chunk.len() < 4000 + 8 + 3072 + 6000));
+    assert!(chunks.iter().all(|chunk| chunk.len() < 4000 + 8 + 64 * 1024 + 6000));
 
     let directory = place.path().join("copy");
     let copy = build_tree(&directory, TreeOptions::new(1), meta(20), parts(&chunks, totals)).expect("built");
@@ -415,8 +477,13 @@ fn what_stands_in_no_table_yet_is_counted_until_it_does() {
     let place = tempfile::tempdir().expect("temporary directory");
     let mut store = varied_store(&place.path().join("store"));
     let before = store.unflushed_bytes();
-    put(&mut store, 21, &[("/", "long", Some(&[7; 100_000]))]);
-    assert!(store.unflushed_bytes() >= before + 100_000);
+    let names: Vec<String> = (0..30).map(|number| format!("more{number}")).collect();
+    let nodes: Vec<_> = names
+        .iter()
+        .map(|name| ("/", &name[..], Some(&[7; 4000][..])))
+        .collect();
+    put(&mut store, 21, &nodes);
+    assert!(store.unflushed_bytes() >= before + 30 * 4000);
     store.flush_soon().expect("a disk that works");
     while store.unflushed_bytes() > 0 {
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -424,17 +491,22 @@ fn what_stands_in_no_table_yet_is_counted_until_it_does() {
 }
 
 #[test]
-fn a_large_batch_is_a_table_and_durable_when_it_is_committed() {
+fn a_large_batch_or_one_with_a_large_chunk_is_a_table_and_durable_when_it_is_committed() {
+    for large in [vec![7; 1_200_000], vec![7; 5000]] {
+        becomes_a_table(large);
+    }
+}
+
+fn becomes_a_table(large: Vec<u8>) {
     let place = tempfile::tempdir().expect("temporary directory");
     let directory = place.path().join("store");
     let mut store = open(&directory);
     put(
         &mut store,
         1,
-        &[("/", "small", Some(b"1")), ("/", "gone", Some(&[1; 5000]))],
+        &[("/", "small", Some(b"1")), ("/", "gone", Some(&[1; 4000]))],
     );
     assert_eq!(store.durable(), None);
-    let large = vec![7; 1_200_000];
     let mut batch = store.batch().expect("batch");
     batch.remove_node(b"/", b"gone").expect("remove");
     let data = DataChange::Share(large.clone().into());
