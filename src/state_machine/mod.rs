@@ -22,6 +22,7 @@ pub mod command;
 mod data;
 mod digest;
 mod edit;
+mod listings;
 mod loader;
 mod node;
 mod ops;
@@ -73,6 +74,7 @@ pub struct State {
     membership: Option<Members>,
     dirty: checkpoint::Dirty,
     residency: values::Residency,
+    listings: listings::Listings,
     /// While a multi runs: how to take it back.
     undo: Option<Vec<edit::Undo>>,
     /// What is still on the disk alone; `None`: nothing.
@@ -203,6 +205,7 @@ impl State {
             membership: None,
             dirty: checkpoint::Dirty::default(),
             residency: values::Residency::default(),
+            listings: listings::Listings::default(),
             undo: None,
             absent: None,
         }

@@ -50,18 +50,18 @@ impl State {
                 if request.path.bytes().contains(&0) {
                     return Err(ErrorCode::BadArguments);
                 }
-                self.readable(&request.path, caller)?.visible_stat().encode(out);
+                self.readable(&request.path, caller)?.1.visible_stat().encode(out);
                 Ok(())
             }
             Query::GetData(request) => self.get_data(&request.path, caller, out),
             Query::GetAcl(request) => self.get_acl(&request.path, caller, out),
             Query::GetChildren(request) => {
-                self.write_children(self.readable(&request.path, caller)?, out);
+                self.write_children(self.readable(&request.path, caller)?.0, out);
                 Ok(())
             }
             Query::GetChildren2(request) => {
-                let node = self.readable(&request.path, caller)?;
-                self.write_children(node, out);
+                let (id, node) = self.readable(&request.path, caller)?;
+                self.write_children(id, out);
                 node.visible_stat().encode(out);
                 Ok(())
             }
@@ -85,7 +85,7 @@ impl State {
             skip_acl,
         };
         let mut note = |path: &Text| {
-            if let Ok(node) = self.readable(path, caller) {
+            if let Ok((_, node)) = self.readable(path, caller) {
                 node.data.note_read();
                 if node.data.is_away() {
                     missing.value(path.bytes(), node.stat.mzxid, node.data_bytes());
@@ -110,14 +110,15 @@ impl State {
     }
 
     /// The znode at `path`, if the caller may read it.
-    fn readable(&self, path: &Text, caller: Caller<'_>) -> Result<&Node, ErrorCode> {
-        let node = self.tree.node(self.existing(path)?);
+    fn readable(&self, path: &Text, caller: Caller<'_>) -> Result<(NodeId, &Node), ErrorCode> {
+        let id = self.existing(path)?;
+        let node = self.tree.node(id);
         caller.authorise(self.acls.get(node.stat.acl), Permissions::READ)?;
-        Ok(node)
+        Ok((id, node))
     }
 
     fn get_data(&self, path: &Text, caller: Caller<'_>, out: &mut BytesMut) -> Result<(), ErrorCode> {
-        let node = self.readable(path, caller)?;
+        let (_, node) = self.readable(path, caller)?;
         self.write_data(node, out);
         node.visible_stat().encode(out);
         Ok(())
@@ -147,10 +148,22 @@ impl State {
         Ok(())
     }
 
-    fn write_children(&self, node: &Node, out: &mut BytesMut) {
-        out.write_count(node.children().len());
-        for child in node.children() {
-            out.write_buffer(Some(&self.tree.node(*child).name));
+    fn write_children(&self, id: NodeId, out: &mut BytesMut) {
+        let node = self.tree.node(id);
+        let encode = |out: &mut BytesMut| {
+            out.write_count(node.children().len());
+            for child in node.children() {
+                out.write_buffer(Some(&self.tree.node(*child).name));
+            }
+        };
+        let encoded = self.listings.of(id, node, || {
+            let mut encoded = BytesMut::new();
+            encode(&mut encoded);
+            encoded.freeze()
+        });
+        match encoded {
+            Some(encoded) => out.extend_from_slice(&encoded),
+            None => encode(out),
         }
     }
 
@@ -167,8 +180,7 @@ impl State {
     }
 
     fn get_all_children_number(&self, path: &Text, caller: Caller<'_>, out: &mut BytesMut) -> Result<(), ErrorCode> {
-        self.readable(path, caller)?;
-        let id = self.existing(path)?;
+        let (id, _) = self.readable(path, caller)?;
         let mut count = 0;
         if id == NodeId::ROOT {
             count = usize::try_from(self.totals().nodes).unwrap_or(usize::MAX);
@@ -187,13 +199,13 @@ impl State {
                 ReadOperation::GetChildren(body) => (OpCode::GetChildren, &body.path),
             };
             match self.readable(path, caller) {
-                Ok(node) => {
+                Ok((id, node)) => {
                     MultiHeader::result(op).encode(out);
                     if op == OpCode::GetData {
                         self.write_data(node, out);
                         node.visible_stat().encode(out);
                     } else {
-                        self.write_children(node, out);
+                        self.write_children(id, out);
                     }
                 }
                 Err(code) => {
