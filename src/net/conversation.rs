@@ -13,6 +13,9 @@ use tokio_util::io::poll_read_buf;
 /// Bytes that one read takes at most: bounds how much one connection does before the others get their turn.
 const READ_BYTES: usize = 64 << 10;
 
+/// Bytes whose writing takes a thread so long that somebody else should look after the sockets meanwhile.
+const LARGE_OUTPUT_BYTES: usize = 64 << 10;
+
 thread_local! {
     /// Where reads land before the exact number of bytes is kept: so that an idle connection needs no buffer.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
@@ -147,6 +150,9 @@ fn poll_send<S: AsyncWrite + Unpin>(
     flushed: &mut bool,
 ) -> io::Result<bool> {
     let mut sent = false;
+    if output.len() >= LARGE_OUTPUT_BYTES {
+        have_another_thread_poll();
+    }
     while !output.is_empty() {
         match Pin::new(&mut *stream).poll_write(cx, output)? {
             Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -163,6 +169,15 @@ fn poll_send<S: AsyncWrite + Unpin>(
         *flushed = Pin::new(stream).poll_flush(cx)?.is_ready();
     }
     Ok(sent)
+}
+
+/// Wakes another of the runtime's threads, if one sleeps. The one that a socket has woken is otherwise the only one that learns of
+/// other sockets, and does so only after this task, even while the others have nothing to do. The runtime wakes one as soon as
+/// two tasks wait on this thread; these do nothing else.
+fn have_another_thread_poll() {
+    for _ in 0..2 {
+        tokio::spawn(async {});
+    }
 }
 
 #[cfg(test)]
