@@ -1,5 +1,6 @@
 //! The bytes of one connection, in both directions.
 
+use super::output::Output;
 use bytes::{Buf, BufMut, BytesMut};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -8,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-use tokio_util::io::poll_read_buf;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 /// Bytes that one read takes at most: bounds how much one connection does before the others get their turn.
 const READ_BYTES: usize = 64 << 10;
@@ -41,7 +42,7 @@ pub enum Flow {
 pub trait Conversation: Send + Sync {
     /// Called when bytes have been added at the end of `received`, and after every wake. Takes what it understands off the
     /// front of `received`. Puts what is to be sent into `output` if that is empty, else keeps it for the next call.
-    fn advance(&self, received: &mut BytesMut, output: &mut BytesMut) -> Flow;
+    fn advance(&self, received: &mut BytesMut, output: &mut Output) -> Flow;
 
     /// Notified when there is something to send, or to go on with.
     fn wake(&self) -> &Notify;
@@ -60,7 +61,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut received = BytesMut::new();
-    let mut output = BytesMut::new();
+    let mut output = Output::new();
     let mut flushed = true;
     loop {
         let flow = conversation.advance(&mut received, &mut output);
@@ -92,7 +93,7 @@ fn turn<S>(
     stream: &mut S,
     flow: Flow,
     received: &mut BytesMut,
-    output: &mut BytesMut,
+    output: &mut Output,
     flushed: &mut bool,
 ) -> Poll<io::Result<Turn>>
 where
@@ -146,7 +147,7 @@ fn poll_receive<S: AsyncRead + Unpin>(
 fn poll_send<S: AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
     stream: &mut S,
-    output: &mut BytesMut,
+    output: &mut Output,
     flushed: &mut bool,
 ) -> io::Result<bool> {
     let mut sent = false;
@@ -154,12 +155,18 @@ fn poll_send<S: AsyncWrite + Unpin>(
         have_another_thread_poll();
     }
     while !output.is_empty() {
-        match Pin::new(&mut *stream).poll_write(cx, output)? {
-            Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(bytes) => {
+        let written = if output.is_one_piece() {
+            let written = Pin::new(&mut *stream).poll_write(cx, output.chunk())?;
+            written.map(|bytes| {
                 output.advance(bytes);
-                sent = true;
-            }
+                bytes
+            })
+        } else {
+            poll_write_buf(Pin::new(&mut *stream), cx, output)?
+        };
+        match written {
+            Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(_) => sent = true,
             Poll::Pending => break,
         }
     }
@@ -232,9 +239,9 @@ mod tests {
     }
 
     impl Conversation for SaysOnce {
-        fn advance(&self, _: &mut BytesMut, output: &mut BytesMut) -> Flow {
+        fn advance(&self, _: &mut BytesMut, output: &mut Output) -> Flow {
             if !self.said.swap(true, Ordering::Relaxed) {
-                output.extend_from_slice(b"once");
+                output.last().extend_from_slice(b"once");
             }
             Flow::Read
         }

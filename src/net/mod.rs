@@ -18,6 +18,7 @@
 mod conversation;
 mod descriptors;
 mod listener;
+mod output;
 pub mod peers;
 mod plain;
 pub mod tls;
@@ -25,4 +26,5 @@ pub mod tls;
 pub use conversation::{Conversation, Flow, converse};
 pub use descriptors::{Descriptors, raise_limit};
 pub use listener::{ListenError, listen};
+pub use output::Output;
 pub use plain::{PlainStream, PromptWriter};

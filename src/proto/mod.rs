@@ -33,7 +33,7 @@ pub use event::{EventKind, WatchEvent};
 pub use ids::{SessionId, Xid, Zxid};
 pub use jute::{Decoder, Malformed, Text};
 pub use records::{Acl, Identity, Permissions, Stat};
-pub use reply::{Reply, ReplyHeader};
+pub use reply::{Reply, ReplyHeader, SharedPart};
 pub use request::{OpCode, RequestHeader};
 
 #[cfg(test)]

@@ -32,21 +32,39 @@ impl ReplyHeader {
         out.write_int(self.error.map_or(0, ErrorCode::to_wire));
     }
 
-    /// Appends the whole frame, length included: this header, and the body that `body` writes. If it fails, whatever it
-    /// wrote is taken back and the header carries its error.
-    pub fn encode_frame(mut self, out: &mut BytesMut, body: impl FnOnce(&mut BytesMut) -> Result<(), ErrorCode>) {
+    /// Appends the whole frame, length included: this header, and the body that `body` writes, but for a part that it gives,
+    /// and that the caller is to put into its place. If it fails, whatever it wrote is taken back and the header carries its
+    /// error.
+    #[must_use]
+    pub fn encode_frame(
+        mut self,
+        out: &mut BytesMut,
+        body: impl FnOnce(&mut BytesMut) -> Result<Option<SharedPart>, ErrorCode>,
+    ) -> Option<SharedPart> {
         let start = out.len();
         out.write_int(0);
         self.encode(out);
         let after_header = out.len();
-        if let Err(code) = body(out) {
+        let shared = body(out).unwrap_or_else(|code| {
             out.truncate(after_header);
             self.error = Some(code);
             out[after_header - 4..after_header].copy_from_slice(&code.to_wire().to_be_bytes());
-        }
-        let length = i32::try_from(out.len() - start - 4).expect("a reply stays below 2 GiB: see Encode::write_count");
+            None
+        });
+        let length = out.len() - start - 4 + shared.as_ref().map_or(0, |part| part.bytes.len());
+        let length = i32::try_from(length).expect("a reply stays below 2 GiB: see Encode::write_count");
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        shared
     }
+}
+
+/// A part of a reply that many clients get, and that is too large to be copied for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedPart {
+    /// Its place in the buffer that the rest was written to.
+    pub at: usize,
+    /// What belongs there.
+    pub bytes: Bytes,
 }
 
 /// The body of a write's reply.

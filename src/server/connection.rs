@@ -13,7 +13,7 @@ use super::settings::{ANSWER_BYTES_PER_HOLD, ANSWERS_PER_HOLD, HANDSHAKE_BYTES, 
 use super::shared::{DriverInput, Service, Shared, Word};
 use super::statistics::Statistics;
 use crate::net::tls::HandshakeError;
-use crate::net::{Conversation, Flow, PromptWriter};
+use crate::net::{Conversation, Flow, Output, PromptWriter};
 use crate::proto::{Identity, SessionId, frame};
 use crate::state_machine::{Command, ConnectionId, Missing, Origin, State};
 use bytes::BytesMut;
@@ -312,7 +312,7 @@ impl Connection {
         let has_arrived = received_bytes > self.left_bytes.load(Relaxed);
         if let Some(answer) = self.first_bytes(received, surroundings, &mut intake) {
             self.with_pipeline(|pipeline| {
-                pipeline.outbound.extend_from_slice(answer.as_bytes());
+                pipeline.outbound.last().extend_from_slice(answer.as_bytes());
                 surroundings.statistics.word_answered(received_bytes);
                 pipeline.close(Closing::SessionClosed, surroundings.statistics);
             });
@@ -484,7 +484,7 @@ impl Connection {
 }
 
 impl Conversation for Connection {
-    fn advance(&self, received: &mut BytesMut, output: &mut BytesMut) -> Flow {
+    fn advance(&self, received: &mut BytesMut, output: &mut Output) -> Flow {
         if self.aborted.load(Relaxed) {
             return Flow::Abort;
         }
@@ -520,7 +520,7 @@ impl Connection {
     fn settle(
         &self,
         received: &BytesMut,
-        output: &mut BytesMut,
+        output: &mut Output,
         has_more: bool,
         surroundings: &Surroundings<'_>,
     ) -> Flow {
@@ -533,8 +533,8 @@ impl Connection {
             pipeline.take_outbound(output);
             if output.is_empty() && pipeline.pending() == 0 {
                 // Idle: no buffer is kept.
-                *output = BytesMut::new();
-                pipeline.outbound = BytesMut::new();
+                *output = Output::new();
+                pipeline.outbound = Output::new();
             }
         }
         let waiting_bytes = output.len() + pipeline.outbound.len();

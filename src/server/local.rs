@@ -4,7 +4,8 @@ use super::pipeline::Surroundings;
 use crate::proto::jute::Encode;
 use crate::proto::request::{AddWatchRequest, PathKind, Query, SetWatches2Request, SetWatchesRequest};
 use crate::proto::{
-    Decoder, ErrorCode, EventKind, Identity, Malformed, OpCode, Permissions, SessionId, Text, WatchEvent, Zxid,
+    Decoder, ErrorCode, EventKind, Identity, Malformed, OpCode, Permissions, SessionId, SharedPart, Text, WatchEvent,
+    Zxid,
 };
 use crate::state_machine::{Missing, State};
 use crate::watch::{WatchKind, WatchSelector, WatcherId};
@@ -64,26 +65,20 @@ impl Local {
         }
     }
 
-    /// Writes the body of the reply; for setWatches the events that the client missed go to `events`, to be sent before.
+    /// Writes the body of the reply, but for a part that it gives; for setWatches the events that the client missed go to `events`, to be sent before.
     pub(super) fn execute(
         &self,
         state: &State,
         asker: &Asker<'_>,
         surroundings: &Surroundings<'_>,
         out: &mut BytesMut,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Option<SharedPart>, ErrorCode> {
         match self {
-            Local::Ping => Ok(()),
-            Local::Answered(answer) => *answer,
-            Local::SaslToken(token) => {
-                out.write_buffer(token.as_deref());
-                Ok(())
-            }
-            Local::Query(query) => execute_query(query, state, asker, surroundings, out),
-            Local::WhoAmI => {
-                who_am_i(asker.identities, out);
-                Ok(())
-            }
+            Local::Ping => {}
+            Local::Answered(answer) => (*answer)?,
+            Local::SaslToken(token) => out.write_buffer(token.as_deref()),
+            Local::Query(query) => return execute_query(query, state, asker, surroundings, out),
+            Local::WhoAmI => who_am_i(asker.identities, out),
             Local::AddWatch(body) => {
                 let kind = match body.mode {
                     0 => WatchKind::Persistent,
@@ -93,20 +88,24 @@ impl Local {
                 register(surroundings, asker, &body.path, kind)?;
                 // Apache answers with an ErrorResponse that holds no error.
                 out.write_int(0);
-                Ok(())
             }
             Local::CheckWatches(body) => {
                 let selector = WatchSelector::from_wire(body.kind).ok_or(ErrorCode::MarshallingError)?;
                 let found = surroundings.watches.contains(asker.watcher, &body.path, selector);
-                if found { Ok(()) } else { Err(ErrorCode::NoWatcher) }
+                if !found {
+                    return Err(ErrorCode::NoWatcher);
+                }
             }
             Local::RemoveWatches(body) => {
                 let selector = WatchSelector::from_wire(body.kind).ok_or(ErrorCode::MarshallingError)?;
                 let found = surroundings.watches.remove(asker.watcher, &body.path, selector);
-                if found { Ok(()) } else { Err(ErrorCode::NoWatcher) }
+                if !found {
+                    return Err(ErrorCode::NoWatcher);
+                }
             }
-            Local::SetWatches(body) => set_watches(body, surroundings, asker, state),
+            Local::SetWatches(body) => set_watches(body, surroundings, asker, state)?,
         }
+        Ok(None)
     }
 
     /// The events that setWatches makes up for what the client missed: they leave before its reply.
@@ -157,7 +156,7 @@ fn execute_query(
     asker: &Asker<'_>,
     surroundings: &Surroundings<'_>,
     out: &mut BytesMut,
-) -> Result<(), ErrorCode> {
+) -> Result<Option<SharedPart>, ErrorCode> {
     let answer = state.query(
         query,
         asker.session,
@@ -165,11 +164,11 @@ fn execute_query(
         surroundings.settings.skip_acl,
         out,
     );
-    match (query, answer) {
-        (Query::Exists(body), Ok(()) | Err(ErrorCode::NoNode)) | (Query::GetData(body), Ok(())) if body.watch => {
+    match (query, &answer) {
+        (Query::Exists(body), Ok(_) | Err(ErrorCode::NoNode)) | (Query::GetData(body), Ok(_)) if body.watch => {
             register(surroundings, asker, &body.path, WatchKind::Data)?;
         }
-        (Query::GetChildren(body) | Query::GetChildren2(body), Ok(())) if body.watch => {
+        (Query::GetChildren(body) | Query::GetChildren2(body), Ok(_)) if body.watch => {
             register(surroundings, asker, &body.path, WatchKind::Child)?;
         }
         _ => {}

@@ -6,6 +6,7 @@ use super::pending::{Closing, Kind};
 use super::pipeline::{Phase, Pipeline, Surroundings};
 use super::settings::{OUTBOUND_HARD_FACTOR, Settings};
 use super::statistics::Statistics;
+use crate::net::Output;
 use bytes::BytesMut;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -44,7 +45,7 @@ impl Pipeline {
             self.set_aside(true, surroundings.statistics);
             if self.outbound.len() > hard_limit(surroundings.settings) {
                 surroundings.statistics.slow_clients.fetch_add(1, Relaxed);
-                self.outbound = BytesMut::new();
+                self.outbound = Output::new();
                 self.close(Closing::SlowClient, surroundings.statistics);
             }
         } else {
@@ -60,7 +61,7 @@ impl Pipeline {
     }
 
     /// Gives what is queued to the socket, whose own buffer `output` is empty.
-    pub(super) fn take_outbound(&mut self, output: &mut BytesMut) {
+    pub(super) fn take_outbound(&mut self, output: &mut Output) {
         std::mem::swap(&mut self.outbound, output);
         self.events_queued = 0;
     }
@@ -130,20 +131,17 @@ impl Pipeline {
         if !is_all || !is_little || self.sending.task_is_busy || self.sending.is_lent {
             return None;
         }
+        let lent = self.outbound.take_unshared()?;
+        self.events_queued = 0;
         self.sending.is_lent = true;
         self.flush(statistics);
-        let mut lent = BytesMut::new();
-        self.take_outbound(&mut lent);
         Some(lent)
     }
 
     /// Takes back what the socket did not take; says whether there is nothing for the task to do.
-    pub(super) fn return_outbound(&mut self, mut rest: BytesMut) -> bool {
+    pub(super) fn return_outbound(&mut self, rest: BytesMut) -> bool {
         self.sending.is_lent = false;
-        if !rest.is_empty() {
-            rest.extend_from_slice(&self.outbound);
-            self.outbound = rest;
-        }
+        self.outbound.put_back(rest);
         self.outbound.is_empty() && matches!(self.phase, Phase::Open)
     }
 
@@ -164,13 +162,14 @@ impl Pipeline {
 mod tests {
     use super::*;
     use crate::state_machine::Origin;
+    use bytes::Buf;
 
     /// An open connection whose task waits for requests.
     fn pipeline(outbound: &[u8]) -> Pipeline {
         let mut pipeline = Pipeline::new(Origin::default(), [].into(), [0; 16]);
         pipeline.phase = Phase::Open;
         pipeline.note_task(false);
-        pipeline.outbound.extend_from_slice(outbound);
+        pipeline.outbound.last().extend_from_slice(outbound);
         pipeline
     }
 
@@ -182,11 +181,11 @@ mod tests {
             .lend_outbound(&statistics)
             .expect("little, and all there is to do");
         assert_eq!((&lent[..], pipeline.is_outbound_lent()), (&b"reply"[..], true));
-        pipeline.outbound.extend_from_slice(b"event");
+        pipeline.outbound.last().extend_from_slice(b"event");
         assert!(pipeline.lend_outbound(&statistics).is_none(), "nobody overtakes it");
         let rest = lent.split_off(2);
         assert!(!pipeline.return_outbound(rest), "the task has something to do");
-        assert_eq!(&pipeline.outbound[..], b"plyevent");
+        assert_eq!(pipeline.outbound.chunk(), b"plyevent");
     }
 
     #[test]

@@ -31,12 +31,12 @@ use super::sasl::{Exchange, NONCE_BYTES};
 use super::settings::{PENDING_BYTES, PENDING_REQUESTS, Settings};
 use super::statistics::Statistics;
 use super::tally::Tally;
-use crate::net::Flow;
+use crate::net::{Flow, Output};
 use crate::proto::frame;
 use crate::proto::jute::Encode;
 use crate::proto::request::PathOnly;
 use crate::proto::{
-    Decoder, ErrorCode, Identity, OpCode, Permissions, ReplyHeader, RequestHeader, SessionId, Xid, Zxid,
+    Decoder, ErrorCode, Identity, OpCode, Permissions, ReplyHeader, RequestHeader, SessionId, SharedPart, Xid, Zxid,
 };
 use crate::state_machine::{AclRef, Applied, Command, Origin, State};
 use crate::watch::{WatcherId, Watches};
@@ -96,7 +96,7 @@ pub(super) struct Pipeline {
     /// Syncs among them whose barrier is not passed, and reads whose data may be away: writes behind one are not handed on.
     holding_back: usize,
     /// Replies and events that wait for the socket.
-    pub(super) outbound: BytesMut,
+    pub(super) outbound: Output,
     /// Who sends besides the socket's task.
     pub(super) sending: Sending,
     /// Events among what waits.
@@ -130,7 +130,7 @@ impl Pipeline {
             pending_bytes: 0,
             ends: false,
             holding_back: 0,
-            outbound: BytesMut::new(),
+            outbound: Output::new(),
             sending: Sending::default(),
             events_queued: 0,
             queued: Queued::default(),
@@ -391,14 +391,14 @@ impl Pipeline {
                         if *null_token {
                             out.write_buffer(None);
                         }
-                        Ok(())
+                        Ok(None)
                     });
                     self.close(*closing, surroundings.statistics);
                 }
                 Kind::Sync { path: Some(path), .. } => {
                     self.reply(&pending, state.zxid(), None, surroundings, |out| {
                         out.write_text(path);
-                        Ok(())
+                        Ok(None)
                     });
                 }
                 Kind::Write(_) | Kind::Sync { path: None, .. } => {}
@@ -421,7 +421,7 @@ impl Pipeline {
         };
         let mut missed = 0;
         request.missed_events(state, &asker, surroundings, |event| {
-            event.encode_frame(Zxid(-1), &mut self.outbound);
+            event.encode_frame(Zxid(-1), self.outbound.last());
             missed += 1;
         });
         self.numbers.sent += missed;
@@ -452,11 +452,11 @@ impl Pipeline {
             Err(ErrorCode::SessionExpired | ErrorCode::SessionMoved) => {
                 self.close(Closing::SessionGone, surroundings.statistics);
             }
-            Err(code) => self.reply(&pending, applied.zxid, Some(*code), surroundings, |_| Ok(())),
+            Err(code) => self.reply(&pending, applied.zxid, Some(*code), surroundings, |_| Ok(None)),
             Ok(reply) => {
                 self.reply(&pending, applied.zxid, None, surroundings, |out| {
                     reply.encode(out);
-                    Ok(())
+                    Ok(None)
                 });
                 if command.op == OpCode::CloseSession {
                     self.close(Closing::SessionClosed, surroundings.statistics);
@@ -468,7 +468,7 @@ impl Pipeline {
     fn opened(&mut self, command: &Command, applied: &Applied, surroundings: &Surroundings<'_>) {
         let Phase::Opening(opening) = &self.phase else { return };
         let response = opening.response(command.session, applied.result.is_ok());
-        response.encode_frame(&mut self.outbound);
+        response.encode_frame(self.outbound.last());
         self.numbers.sent += 1;
         surroundings.statistics.packets_sent.fetch_add(1, Relaxed);
         if applied.result.is_ok() {
@@ -501,7 +501,7 @@ impl Pipeline {
         if !surroundings.settings.skip_acl && !acl.permits(Permissions::READ, &self.identities) {
             return;
         }
-        self.outbound.extend_from_slice(frame);
+        self.outbound.last().extend_from_slice(frame);
         self.tally.event(frame.len());
         self.events_queued += 1;
         self.numbers.sent += 1;
@@ -522,16 +522,20 @@ impl Pipeline {
         zxid: Zxid,
         error: Option<ErrorCode>,
         surroundings: &Surroundings<'_>,
-        body: impl FnOnce(&mut BytesMut) -> Result<(), ErrorCode>,
+        body: impl FnOnce(&mut BytesMut) -> Result<Option<SharedPart>, ErrorCode>,
     ) {
         let queued_bytes = self.outbound.len();
-        self.outbound.reserve(REPLY_BYTES);
-        ReplyHeader {
+        let out = self.outbound.last();
+        out.reserve(REPLY_BYTES);
+        let shared = ReplyHeader {
             xid: pending.xid,
             zxid,
             error,
         }
-        .encode_frame(&mut self.outbound, body);
+        .encode_frame(out, body);
+        if let Some(SharedPart { at, bytes }) = shared {
+            self.outbound.insert(at, bytes);
+        }
         let latency_us = surroundings.now_us.saturating_sub(pending.arrived_us);
         let (reply_bytes, is_write) = (
             self.outbound.len() - queued_bytes,

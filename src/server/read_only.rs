@@ -135,13 +135,13 @@ impl Pipeline {
         self.numbers.sent += 1;
         statistics.packets_sent.fetch_add(1, Relaxed);
         if opened {
-            response.encode_frame(&mut self.outbound);
+            response.encode_frame(self.outbound.last());
             self.session = session;
             self.timeout_ms = timeout_ms;
             self.is_read_only = true;
             self.phase = Phase::Open;
         } else {
-            ConnectResponse::expired(Some(true)).encode_frame(&mut self.outbound);
+            ConnectResponse::expired(Some(true)).encode_frame(self.outbound.last());
             self.close(Closing::SessionGone, statistics);
         }
         Ok(())

@@ -9,7 +9,7 @@ use crate::proto::multi::MultiRequest;
 use crate::proto::request::{
     CreateRequest, PathVersion, PathWatch, Query, ReconfigRequest, SetAclRequest, SetDataRequest, Write,
 };
-use crate::proto::{Decoder, OpCode, Xid};
+use crate::proto::{Decoder, OpCode, SharedPart, Xid};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -585,7 +585,7 @@ fn data_of(state: &State, path: &str) -> Option<Bytes> {
         path: path.into(),
         watch: false,
     });
-    state.query(&query, SessionId(0), &[], true, &mut out).unwrap();
+    assert_eq!(state.query(&query, SessionId(0), &[], true, &mut out), Ok(None));
     Decoder::new(&out.freeze()).buffer().unwrap()
 }
 
@@ -595,7 +595,11 @@ fn listing(state: &State, path: &str) -> Vec<Text> {
         path: path.into(),
         watch: false,
     });
-    state.query(&query, SessionId(0), &[], true, &mut out).unwrap();
+    let shared = state.query(&query, SessionId(0), &[], true, &mut out).unwrap();
+    if let Some(SharedPart { at, bytes }) = shared {
+        assert_eq!((at, out.len()), (0, 0));
+        out.extend_from_slice(&bytes);
+    }
     Decoder::new(&out.freeze()).vector(4, Decoder::text).unwrap().unwrap()
 }
 

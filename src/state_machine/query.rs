@@ -3,12 +3,13 @@
 //! Paths of reads are not validated: one that no znode can have finds none. The empty path is the root, as in Apache.
 
 use super::acl::AclRef;
+use super::listings::Listings;
 use super::node::{Node, NodeId};
 use super::{Missing, State};
 use crate::proto::jute::Encode;
 use crate::proto::multi::{MultiHeader, MultiReadRequest, ReadOperation};
 use crate::proto::request::Query;
-use crate::proto::{Acl, ErrorCode, Identity, OpCode, Permissions, SessionId, Text};
+use crate::proto::{Acl, ErrorCode, Identity, OpCode, Permissions, SessionId, SharedPart, Text};
 use bytes::BytesMut;
 
 /// Who asks, and whether that matters.
@@ -29,7 +30,8 @@ impl Caller<'_> {
 }
 
 impl State {
-    /// Answers a read: appends the body of its reply to `out`. `skip_acl`: nothing is forbidden.
+    /// Answers a read: appends the body of its reply to `out`, but for a part that is too large to be copied, which it gives.
+    /// `skip_acl`: nothing is forbidden.
     ///
     /// # Errors
     /// `NoNode`, `NoAuth`; for exists also `BadArguments`. What was appended before an error means nothing.
@@ -40,7 +42,7 @@ impl State {
         caller: &[Identity],
         skip_acl: bool,
         out: &mut BytesMut,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Option<SharedPart>, ErrorCode> {
         let caller = Caller {
             identities: caller,
             skip_acl,
@@ -51,30 +53,24 @@ impl State {
                     return Err(ErrorCode::BadArguments);
                 }
                 self.readable(&request.path, caller)?.1.visible_stat().encode(out);
-                Ok(())
             }
-            Query::GetData(request) => self.get_data(&request.path, caller, out),
-            Query::GetAcl(request) => self.get_acl(&request.path, caller, out),
+            Query::GetData(request) => self.get_data(&request.path, caller, out)?,
+            Query::GetAcl(request) => self.get_acl(&request.path, caller, out)?,
             Query::GetChildren(request) => {
-                self.write_children(self.readable(&request.path, caller)?.0, out);
-                Ok(())
+                let (id, _) = self.readable(&request.path, caller)?;
+                return Ok(self.share_children(id, out));
             }
             Query::GetChildren2(request) => {
                 let (id, node) = self.readable(&request.path, caller)?;
-                self.write_children(id, out);
+                let shared = self.share_children(id, out);
                 node.visible_stat().encode(out);
-                Ok(())
+                return Ok(shared);
             }
-            Query::GetEphemerals(request) => {
-                self.get_ephemerals(session, &request.path, out);
-                Ok(())
-            }
-            Query::GetAllChildrenNumber(request) => self.get_all_children_number(&request.path, caller, out),
-            Query::MultiRead(request) => {
-                self.multi_read(request, caller, out);
-                Ok(())
-            }
+            Query::GetEphemerals(request) => self.get_ephemerals(session, &request.path, out),
+            Query::GetAllChildrenNumber(request) => self.get_all_children_number(&request.path, caller, out)?,
+            Query::MultiRead(request) => self.multi_read(request, caller, out),
         }
+        Ok(None)
     }
 
     /// Notes the values that `query` would answer with and that are away, once no group is missing for it. What the caller
@@ -149,6 +145,13 @@ impl State {
     }
 
     fn write_children(&self, id: NodeId, out: &mut BytesMut) {
+        if let Some(SharedPart { bytes, .. }) = self.share_children(id, out) {
+            out.extend_from_slice(&bytes);
+        }
+    }
+
+    /// Writes the children, or gives what is too large to be copied.
+    fn share_children(&self, id: NodeId, out: &mut BytesMut) -> Option<SharedPart> {
         let node = self.tree.node(id);
         let encode = |out: &mut BytesMut| {
             out.write_count(node.children().len());
@@ -162,9 +165,11 @@ impl State {
             encoded.freeze()
         });
         match encoded {
+            Some(bytes) if Listings::is_large(&bytes) => return Some(SharedPart { at: out.len(), bytes }),
             Some(encoded) => out.extend_from_slice(&encoded),
             None => encode(out),
         }
+        None
     }
 
     /// Blank and `/` ask for all; anything else is the beginning of a string, not of a path.

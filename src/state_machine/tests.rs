@@ -7,7 +7,7 @@ use crate::proto::reply::MultiResult;
 use crate::proto::request::{
     CreateRequest, PathOnly, PathVersion, PathWatch, Prefix, Query, SetAclRequest, SetDataRequest, Write,
 };
-use crate::proto::{Decoder, OpCode, Xid};
+use crate::proto::{Decoder, OpCode, SharedPart, Xid};
 use bytes::{Bytes, BytesMut};
 
 pub(super) const RULES: Rules = Rules(Rules::EXTENDED_TYPES.0 | Rules::DIGEST_SCHEME.0);
@@ -124,7 +124,12 @@ impl Bench {
 
     fn query(&self, query: &Query) -> Result<Bytes, ErrorCode> {
         let mut out = BytesMut::new();
-        self.state.query(query, ALICE, &self.caller, false, &mut out)?;
+        let shared = self.state.query(query, ALICE, &self.caller, false, &mut out)?;
+        if let Some(SharedPart { at, bytes }) = shared {
+            let behind = out.split_off(at);
+            out.extend_from_slice(&bytes);
+            out.extend_from_slice(&behind);
+        }
         Ok(out.freeze())
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::net::Conversation;
+use crate::net::Output;
 use crate::proto::multi::MultiRequest;
 use crate::proto::request::{CreateRequest, SetDataRequest, Write};
 use crate::proto::{Acl, Identity, RequestHeader, Xid};
@@ -113,8 +114,9 @@ fn set_all() -> Command {
 /// What its client gets now, in order: paths of events, and `reply`; after it has sent these bytes.
 fn heard(connection: &Connection, sent: &[u8]) -> Vec<String> {
     let mut received = BytesMut::from(sent);
-    let mut output = BytesMut::new();
+    let mut output = Output::new();
     connection.advance(&mut received, &mut output);
+    let mut output = output.copy_to_bytes(output.remaining());
     let mut heard = Vec::new();
     while output.has_remaining() {
         let mut frame = output.split_to(4);

@@ -14,7 +14,7 @@ use super::faults::{self, Fault, Weather};
 use super::workload::{Worker, Workload};
 use super::{Lots, Recorder};
 use crate::membership::Members;
-use crate::net::Flow;
+use crate::net::{Flow, Output};
 use crate::replica::{Peer, Registry, TICK_MS};
 use crate::server::Connection;
 use crate::server::simulated::{MemberPlan, Part, SimulatedDisk, SimulatedMember, SimulatedSnapshot, Verdict};
@@ -136,7 +136,7 @@ struct Wire {
     server: Option<Arc<Connection>>,
     socket: BytesMut,
     received: BytesMut,
-    output: BytesMut,
+    output: Output,
     flow: Flow,
     /// Bytes stay in order: nothing arrives before these moments.
     at_server_us: u64,

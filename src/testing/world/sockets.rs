@@ -1,11 +1,11 @@
 //! Connections of clients: bytes stay in order, and an end is told later, if at all.
 
 use super::{Happening, Wire, World};
-use crate::net::{Conversation as _, Flow};
+use crate::net::{Conversation as _, Flow, Output};
 use crate::server::simulated::SimulatedMember;
 use crate::testing::client::{Client, Wish};
 use crate::testing::workload::Worker;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use std::net::SocketAddr;
 
 impl World {
@@ -64,7 +64,7 @@ impl World {
                 server,
                 socket: BytesMut::new(),
                 received: BytesMut::new(),
-                output: BytesMut::new(),
+                output: Output::new(),
                 flow: Flow::Read,
                 at_server_us: now_us,
                 at_client_us: now_us,
@@ -115,7 +115,7 @@ impl World {
                 break true;
             }
             if !wire.output.is_empty() {
-                said.push(wire.output.split().freeze());
+                said.push(wire.output.copy_to_bytes(wire.output.len()));
                 continue;
             }
             if wire.flow == Flow::Close {
