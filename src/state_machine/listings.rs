@@ -12,8 +12,6 @@ use std::collections::VecDeque;
 /// Children from which on a listing is kept: below, encoding it costs little more than copying it. Few in tests, so that those of
 /// the whole state try it.
 const MANY_CHILDREN: usize = if cfg!(test) { 2 } else { 1 << 10 };
-/// Bytes from which on a listing is not copied into a reply. Few in tests, likewise.
-const SHARED_BYTES: usize = if cfg!(test) { 16 } else { 32 << 10 };
 /// Listings kept, the last ones used; beyond, the one goes that was not asked for the longest.
 const MOST_LISTINGS: usize = 16;
 /// Bytes kept, likewise. A larger listing is not kept.
@@ -59,11 +57,6 @@ impl Listings {
         let encoded = encode();
         self.keep(moment, encoded.clone());
         Some(encoded)
-    }
-
-    /// Whether a reply should share it.
-    pub(super) fn is_large(encoded: &Bytes) -> bool {
-        encoded.len() >= SHARED_BYTES
     }
 
     fn find(&self, moment: Moment) -> Option<Bytes> {

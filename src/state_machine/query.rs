@@ -3,7 +3,6 @@
 //! Paths of reads are not validated: one that no znode can have finds none. The empty path is the root, as in Apache.
 
 use super::acl::AclRef;
-use super::listings::Listings;
 use super::node::{Node, NodeId};
 use super::{Missing, State};
 use crate::proto::jute::Encode;
@@ -11,6 +10,9 @@ use crate::proto::multi::{MultiHeader, MultiReadRequest, ReadOperation};
 use crate::proto::request::Query;
 use crate::proto::{Acl, ErrorCode, Identity, OpCode, Permissions, SessionId, SharedPart, Text};
 use bytes::BytesMut;
+
+/// Bytes from which on data and listings are not copied into a reply. Few in tests, so that those of the whole state try it.
+const SHARED_BYTES: usize = if cfg!(test) { 8 } else { 32 << 10 };
 
 /// Who asks, and whether that matters.
 #[derive(Clone, Copy)]
@@ -54,7 +56,7 @@ impl State {
                 }
                 self.readable(&request.path, caller)?.1.visible_stat().encode(out);
             }
-            Query::GetData(request) => self.get_data(&request.path, caller, out)?,
+            Query::GetData(request) => return self.get_data(&request.path, caller, out),
             Query::GetAcl(request) => self.get_acl(&request.path, caller, out)?,
             Query::GetChildren(request) => {
                 let (id, _) = self.readable(&request.path, caller)?;
@@ -113,18 +115,33 @@ impl State {
         Ok((id, node))
     }
 
-    fn get_data(&self, path: &Text, caller: Caller<'_>, out: &mut BytesMut) -> Result<(), ErrorCode> {
+    fn get_data(&self, path: &Text, caller: Caller<'_>, out: &mut BytesMut) -> Result<Option<SharedPart>, ErrorCode> {
         let (_, node) = self.readable(path, caller)?;
-        self.write_data(node, out);
+        let shared = self.share_data(node, out);
         node.visible_stat().encode(out);
-        Ok(())
+        Ok(shared)
     }
 
     fn write_data(&self, node: &Node, out: &mut BytesMut) {
+        if let Some(SharedPart { bytes, .. }) = self.share_data(node, out) {
+            out.extend_from_slice(&bytes);
+        }
+    }
+
+    /// Writes the data, or its length alone and gives the data itself, which is too large to be copied.
+    fn share_data(&self, node: &Node, out: &mut BytesMut) -> Option<SharedPart> {
         if self.residency.may_leave {
             node.data.note_read();
         }
+        if node.data_bytes() >= SHARED_BYTES
+            && let Some(Some(data)) = node.data.shared()
+        {
+            out.write_count(data.len());
+            let (at, bytes) = (out.len(), data.to_bytes());
+            return Some(SharedPart { at, bytes });
+        }
         out.write_buffer(node.data.bytes());
+        None
     }
 
     /// Who may not administer the znode does not see the hashes of others.
@@ -165,7 +182,7 @@ impl State {
             encoded.freeze()
         });
         match encoded {
-            Some(bytes) if Listings::is_large(&bytes) => return Some(SharedPart { at: out.len(), bytes }),
+            Some(bytes) if bytes.len() >= SHARED_BYTES => return Some(SharedPart { at: out.len(), bytes }),
             Some(encoded) => out.extend_from_slice(&encoded),
             None => encode(out),
         }
