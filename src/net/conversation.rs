@@ -190,7 +190,11 @@ fn have_another_thread_poll() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+    use tokio::net::TcpStream;
 
     /// A stream that holds back what is written until a flush succeeds, as TLS does; the first flush finds it full.
     #[derive(Default)]
@@ -255,10 +259,102 @@ mod tests {
     async fn what_a_full_stream_holds_back_is_flushed_when_it_takes_more() {
         let mut stream = Holding::default();
         let conversation = SaysOnce::default();
-        tokio::time::timeout(std::time::Duration::from_secs(60), converse(&mut stream, &conversation))
+        tokio::time::timeout(Duration::from_secs(60), converse(&mut stream, &conversation))
             .await
             .expect("the bytes are stuck")
             .unwrap();
         assert_eq!(stream.passed, b"once");
+    }
+
+    /// Answers each byte with `reply_bytes` of them.
+    struct Answers {
+        reply_bytes: usize,
+        wake: Notify,
+    }
+
+    impl Conversation for Answers {
+        fn advance(&self, received: &mut BytesMut, output: &mut Output) -> Flow {
+            let replies = std::mem::take(received).len();
+            output.last().put_bytes(7, replies * self.reply_bytes);
+            Flow::Read
+        }
+
+        fn wake(&self) -> &Notify {
+            &self.wake
+        }
+    }
+
+    /// A socket that takes what is written to it only when somebody says so, and keeps the thread until then.
+    struct Reluctant {
+        socket: TcpStream,
+        is_writing: Arc<AtomicBool>,
+        may_go_on: std::sync::mpsc::Receiver<()>,
+    }
+
+    impl AsyncRead for Reluctant {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.socket).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Reluctant {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.is_writing.store(true, Ordering::Release);
+            // An end without a word is the test's failure, which says so itself.
+            let _ = self.may_go_on.recv_timeout(Duration::from_secs(20));
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn other_sockets_are_served_while_a_thread_writes_a_large_reply() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_io()
+            .build()
+            .unwrap();
+        let connect = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let server = listener.accept().unwrap().0;
+            server.set_nonblocking(true).unwrap();
+            let _guard = runtime.enter();
+            (client, TcpStream::from_std(server).unwrap())
+        };
+        let serve = |reply_bytes| Answers {
+            reply_bytes,
+            wake: Notify::new(),
+        };
+        let ((mut large, socket), (mut small, other)) = (connect(), connect());
+        let is_writing = Arc::new(AtomicBool::new(false));
+        let (go_on, may_go_on) = std::sync::mpsc::channel();
+        let reluctant = Reluctant {
+            socket,
+            is_writing: is_writing.clone(),
+            may_go_on,
+        };
+        runtime.spawn(async move { converse(reluctant, &serve(LARGE_OUTPUT_BYTES)).await });
+        runtime.spawn(async move { converse(other, &serve(1)).await });
+        // Both workers sleep, one of them in the poller.
+        small.write_all(b"?").unwrap();
+        small.read_exact(&mut [0]).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        large.write_all(b"?").unwrap();
+        while !is_writing.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        small.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        small.write_all(b"?").unwrap();
+        small.read_exact(&mut [0]).expect("nobody looks after the other socket");
+        go_on.send(()).unwrap();
+        runtime.shutdown_background();
     }
 }
