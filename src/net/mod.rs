@@ -27,4 +27,6 @@ pub use conversation::{Conversation, Flow, converse};
 pub use descriptors::{Descriptors, raise_limit};
 pub use listener::{ListenError, listen};
 pub use output::Output;
+#[cfg(test)]
+pub(crate) use plain::SimulatedSocket;
 pub use plain::{PlainStream, PromptWriter};

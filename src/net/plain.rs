@@ -19,7 +19,14 @@ pub struct PlainStream {
 
 /// Its writing side, as others have it. The socket stays open as long as somebody has it.
 #[derive(Clone, Debug)]
-pub struct PromptWriter(Arc<OwnedWriteHalf>);
+pub struct PromptWriter(Socket);
+
+#[derive(Clone, Debug)]
+enum Socket {
+    Tcp(Arc<OwnedWriteHalf>),
+    #[cfg(test)]
+    Simulated(Arc<SimulatedSocket>),
+}
 
 impl PlainStream {
     /// Of a connected socket.
@@ -33,7 +40,7 @@ impl PlainStream {
 
     /// For others than the task. Who sends must know that nobody else does.
     pub fn writer(&self) -> PromptWriter {
-        PromptWriter(self.writing.clone())
+        PromptWriter(Socket::Tcp(self.writing.clone()))
     }
 
     /// The socket, for its options.
@@ -59,12 +66,56 @@ impl PlainStream {
 impl PromptWriter {
     /// Sends what the socket takes now; gives how many bytes that is. An error too is 0: the task finds it.
     pub fn try_send(&self, bytes: &[u8]) -> usize {
-        self.0.try_write(bytes).unwrap_or(0)
+        match &self.0 {
+            Socket::Tcp(writing) => writing.try_write(bytes).unwrap_or(0),
+            #[cfg(test)]
+            Socket::Simulated(socket) => socket.take_in(bytes),
+        }
     }
 
     /// The same of several pieces.
     pub fn try_send_vectored(&self, slices: &[IoSlice<'_>]) -> usize {
-        self.0.try_write_vectored(slices).unwrap_or(0)
+        match &self.0 {
+            Socket::Tcp(writing) => writing.try_write_vectored(slices).unwrap_or(0),
+            #[cfg(test)]
+            Socket::Simulated(socket) => slices.first().map_or(0, |slice| socket.take_in(slice)),
+        }
+    }
+
+    /// Of a simulation.
+    #[cfg(test)]
+    pub(crate) fn simulated(socket: Arc<SimulatedSocket>) -> PromptWriter {
+        PromptWriter(Socket::Simulated(socket))
+    }
+}
+
+/// What a simulation has instead of a socket. One time in four it takes a part only, or nothing.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct SimulatedSocket(parking_lot::Mutex<(rand::rngs::StdRng, bytes::BytesMut)>);
+
+#[cfg(test)]
+impl SimulatedSocket {
+    pub(crate) fn new(seed: u64) -> SimulatedSocket {
+        let lots = rand::SeedableRng::seed_from_u64(seed);
+        SimulatedSocket(parking_lot::Mutex::new((lots, bytes::BytesMut::new())))
+    }
+
+    fn take_in(&self, bytes: &[u8]) -> usize {
+        let (lots, taken) = &mut *self.0.lock();
+        let is_full = rand::Rng::random_ratio(lots, 1, 4);
+        let room = if is_full {
+            rand::Rng::random_range(lots, 0..bytes.len())
+        } else {
+            bytes.len()
+        };
+        taken.extend_from_slice(&bytes[..room]);
+        room
+    }
+
+    /// What has been sent since the last call.
+    pub(crate) fn sent(&self) -> bytes::Bytes {
+        self.0.lock().1.split().freeze()
     }
 }
 

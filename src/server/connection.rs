@@ -184,6 +184,13 @@ impl Connection {
         self.send_promptly();
     }
 
+    /// Whether something is queued and is neither in other hands nor about to be.
+    #[cfg(test)]
+    pub(super) fn is_forgotten(&self) -> bool {
+        let is_queued = self.with_pipeline(|pipeline| !pipeline.outbound.is_empty() && !pipeline.is_outbound_lent());
+        is_queued && !self.waits.load(Relaxed)
+    }
+
     pub(super) fn settings(&self) -> &Settings {
         &self.shared.settings
     }

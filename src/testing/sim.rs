@@ -114,6 +114,13 @@ fn the_death_of_all_observers_stops_no_write() {
 }
 
 #[test]
+fn what_others_than_its_task_send_to_a_client_is_all_that_waits_for_it_or_the_task_sends_the_rest() {
+    let prompt_bytes = |seed| keeps_promises(Scenario::of_seed(seed)).0.prompt_bytes;
+    let sent: u64 = (1..=12).map(prompt_bytes).sum();
+    assert!(sent > 100_000, "only {sent} bytes were sent by others");
+}
+
+#[test]
 fn a_member_that_is_behind_takes_no_entries_and_all_goes_on() {
     let mut refused = 0;
     for seed in 1..=12 {
@@ -124,7 +131,7 @@ fn a_member_that_is_behind_takes_no_entries_and_all_goes_on() {
         };
         refused += keeps_promises(scenario).0.appends_refused;
     }
-    assert!(refused > 100, "only {refused} messages with entries were not taken");
+    assert!(refused > 50, "only {refused} messages with entries were not taken");
 }
 
 /// Runs seeds and adds up what was judged.

@@ -32,6 +32,7 @@ use super::snapshot::{Arrived, NewTree, SnapshotArrived, SnapshotView};
 use super::store::{StoreInput, decode_members};
 use super::{ApplierInput, Failure, LogInput, fetcher, logging};
 use crate::membership::Members;
+use crate::net::PromptWriter;
 use crate::proto::Zxid;
 use crate::replica::{self, MembersAt, Peer, PeerMessage, Replica, ReplicaOptions, Standing};
 use crate::state_machine::{Rules, ServerId};
@@ -471,9 +472,18 @@ impl SimulatedMember {
         self.shared.driver.push(DriverInput::HandOver);
     }
 
-    /// Lets a client in.
-    pub(crate) fn admit(&self, peer: SocketAddr) -> Option<Arc<Connection>> {
-        self.shared.admit(peer).ok()
+    /// Lets a client in, to whom others than its socket's task may send if there is a `writer`.
+    pub(crate) fn admit(&self, peer: SocketAddr, writer: Option<PromptWriter>) -> Option<Arc<Connection>> {
+        let connection = self.shared.admit(peer).ok()?;
+        if let Some(writer) = writer {
+            connection.set_prompt_writer(writer);
+        }
+        Some(connection)
+    }
+
+    /// Whether something is queued for a client and nobody is about to send it, if the task is not about to look either.
+    pub(crate) fn is_forgotten(connection: &Connection) -> bool {
+        connection.is_forgotten()
     }
 
     /// The socket of a connection is closed.

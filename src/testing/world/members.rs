@@ -137,14 +137,21 @@ impl World {
 
     /// After something has happened at a member: woken connections speak, messages leave, parts get their turns.
     pub(super) fn settle(&mut self, member: usize) {
-        let woken: Vec<u64> = self
-            .wires
-            .iter()
-            .filter(|(_, wire)| wire.member == member && wire.server.as_deref().is_some_and(is_woken))
-            .map(|(id, _)| *id)
-            .collect();
-        for wire in woken {
-            self.advance(wire);
+        loop {
+            let own = self.wires.iter().filter(|(_, wire)| wire.member == member);
+            let own: Vec<(u64, bool)> = own
+                .map(|(id, wire)| (*id, wire.server.as_deref().is_some_and(is_woken)))
+                .collect();
+            for (id, _) in &own {
+                self.sent_promptly(*id);
+            }
+            let mut woken = own.iter().filter(|(_, is_woken)| *is_woken).peekable();
+            if woken.peek().is_none() {
+                break;
+            }
+            for (id, _) in woken {
+                self.advance(*id);
+            }
         }
         self.send_messages(member);
         self.send_snapshots(member);

@@ -14,7 +14,7 @@ use super::faults::{self, Fault, Weather};
 use super::workload::{Worker, Workload};
 use super::{Lots, Recorder};
 use crate::membership::Members;
-use crate::net::{Flow, Output};
+use crate::net::{Flow, Output, SimulatedSocket};
 use crate::replica::{Peer, Registry, TICK_MS};
 use crate::server::Connection;
 use crate::server::simulated::{MemberPlan, Part, SimulatedDisk, SimulatedMember, SimulatedSnapshot, Verdict};
@@ -110,6 +110,8 @@ pub(super) struct Outcome {
     pub(super) simulated_us: u64,
     /// Messages with entries that members did not take, in the lives that have not ended.
     pub(super) appends_refused: u64,
+    /// Bytes to clients that others than their sockets' tasks have sent.
+    pub(super) prompt_bytes: u64,
 }
 
 struct Member {
@@ -137,6 +139,8 @@ struct Wire {
     socket: BytesMut,
     received: BytesMut,
     output: Output,
+    /// Where others than the socket's task send, if they may.
+    prompt: Option<Arc<SimulatedSocket>>,
     flow: Flow,
     /// Bytes stay in order: nothing arrives before these moments.
     at_server_us: u64,
@@ -230,6 +234,7 @@ pub(super) struct World {
     is_stormy: bool,
     /// Whether a voter's disk was wiped: once in a run, since two could be a majority.
     has_wiped: bool,
+    prompt_bytes: u64,
     tells: bool,
 }
 
@@ -295,6 +300,7 @@ impl World {
             arrivals: BTreeMap::new(),
             is_stormy: false,
             has_wiped: false,
+            prompt_bytes: 0,
             tells: std::env::var_os("SIM_TELL").is_some(),
         }
     }
@@ -331,6 +337,7 @@ impl World {
             history: self.recorder.history,
             simulated_us,
             appends_refused: running.map(SimulatedMember::appends_refused).sum(),
+            prompt_bytes: self.prompt_bytes,
         }
     }
 

@@ -1,12 +1,13 @@
 //! Connections of clients: bytes stay in order, and an end is told later, if at all.
 
 use super::{Happening, Wire, World};
-use crate::net::{Conversation as _, Flow, Output};
+use crate::net::{Conversation as _, Flow, Output, PromptWriter, SimulatedSocket};
 use crate::server::simulated::SimulatedMember;
 use crate::testing::client::{Client, Wish};
 use crate::testing::workload::Worker;
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 impl World {
     pub(super) fn add_client(&mut self, worker: Worker, timeout_ms: u64, pinned: Option<usize>) -> usize {
@@ -53,7 +54,11 @@ impl World {
         let id = self.next_wire;
         self.next_wire += 1;
         let address = SocketAddr::from(([10, 0, 0, 1], u16::try_from(id % 60_000).unwrap_or(0)));
-        let server = self.member(member).admit(address);
+        // TLS has none.
+        let is_plain = self.lots.below(4) != 0;
+        let prompt = is_plain.then(|| Arc::new(SimulatedSocket::new(id)));
+        let writer = prompt.clone().map(PromptWriter::simulated);
+        let server = self.member(member).admit(address, writer);
         let now_us = self.recorder.now_us;
         self.wires.insert(
             id,
@@ -65,6 +70,7 @@ impl World {
                 socket: BytesMut::new(),
                 received: BytesMut::new(),
                 output: Output::new(),
+                prompt,
                 flow: Flow::Read,
                 at_server_us: now_us,
                 at_client_us: now_us,
@@ -89,7 +95,12 @@ impl World {
         let Some(wire) = self.wires.get_mut(&id) else { return };
         wire.socket.extend_from_slice(bytes);
         let (member, life) = (wire.member, wire.life);
+        let is_forgotten = wire.server.as_deref().is_some_and(SimulatedMember::is_forgotten);
         if self.is_alive(member, life) {
+            assert!(
+                !is_forgotten,
+                "what is queued for a client waits for the client's next request: nobody woke the task"
+            );
             self.advance(id);
             self.settle(member);
         }
@@ -103,6 +114,7 @@ impl World {
             return;
         }
         self.member(member);
+        self.sent_promptly(id);
         let mut said = Vec::new();
         let Some(wire) = self.wires.get_mut(&id) else { return };
         let Some(server) = wire.server.clone() else { return };
@@ -133,15 +145,29 @@ impl World {
             SimulatedMember::ended(&server);
         }
         for bytes in said {
-            let delay_us = self.lots.between(50, 400);
-            let at_us = self.client_time(id, delay_us);
-            self.recorder.bytes(&bytes);
-            self.at(at_us, Happening::ToClient { wire: id, bytes });
+            self.send_to_client(id, bytes);
         }
         if is_over {
             let at_us = self.client_time(id, 100);
             self.at(at_us, Happening::HangupAtClient(id));
         }
+    }
+
+    /// What others than its task have sent through a socket is on its way.
+    pub(super) fn sent_promptly(&mut self, id: u64) {
+        let prompt = self.wires.get(&id).and_then(|wire| wire.prompt.as_ref());
+        let bytes = prompt.map(|prompt| prompt.sent()).unwrap_or_default();
+        if !bytes.is_empty() {
+            self.prompt_bytes += bytes.len() as u64;
+            self.send_to_client(id, bytes);
+        }
+    }
+
+    fn send_to_client(&mut self, id: u64, bytes: Bytes) {
+        let delay_us = self.lots.between(50, 400);
+        let at_us = self.client_time(id, delay_us);
+        self.recorder.bytes(&bytes);
+        self.at(at_us, Happening::ToClient { wire: id, bytes });
     }
 
     pub(super) fn client_time(&mut self, id: u64, delay_us: u64) -> u64 {
