@@ -1,7 +1,7 @@
 //! Replies: the header, and the bodies that writes are answered with.
 //!
-//! Queries write their bodies straight from the tree into the connection's buffer (`state_machine`'s `query`), so that a
-//! listing of a hundred thousand names is not gathered twice; what they write is laid out as here.
+//! Queries write their bodies straight from the tree into the connection's buffer (`state_machine`'s `query`), but for a part
+//! that many clients may share; what they write is laid out as here.
 
 use super::jute::{Encode, Text};
 use super::multi::MultiHeader;

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 const MANY_CHILDREN: usize = if cfg!(test) { 2 } else { 1 << 10 };
 /// Listings kept, the last ones used; beyond, the one goes that was not asked for the longest.
 const MOST_LISTINGS: usize = 16;
-/// Bytes kept, likewise. A larger listing is not kept.
+/// Bytes kept, likewise; they take up to twice that of memory, since buffers grow by doubling. A larger listing is not kept.
 const MOST_BYTES: usize = 8 << 20;
 
 /// What a listing is of.

@@ -1,4 +1,5 @@
-//! Reads: answered from memory, written straight into the connection's buffer.
+//! Reads: answered from memory, written straight into the connection's buffer; a large listing or large data is given to be shared
+//! instead, and copied for nobody.
 //!
 //! Paths of reads are not validated: one that no znode can have finds none. The empty path is the root, as in Apache.
 

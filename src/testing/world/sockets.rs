@@ -56,7 +56,7 @@ impl World {
         let address = SocketAddr::from(([10, 0, 0, 1], u16::try_from(id % 60_000).unwrap_or(0)));
         // TLS has none.
         let is_plain = self.lots.below(4) != 0;
-        let prompt = is_plain.then(|| Arc::new(SimulatedSocket::new(id)));
+        let prompt = is_plain.then(|| Arc::new(SimulatedSocket::new(self.scenario.seed ^ id)));
         let writer = prompt.clone().map(PromptWriter::simulated);
         let server = self.member(member).admit(address, writer);
         let now_us = self.recorder.now_us;
