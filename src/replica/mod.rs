@@ -43,6 +43,7 @@ use crate::state_machine::command::LeaderKnowledge;
 use crate::state_machine::{Batch, Command, Origin, Rules, ServerId, Stamp};
 use barriers::Barriers;
 use bytes::Bytes;
+use letters::Acknowledged;
 use log_view::LogView;
 use outbox::{Forwarded, Outbox};
 
@@ -129,6 +130,7 @@ pub struct Replica {
     touches: Touches,
     /// Promises, by the append that must be on disk before they may leave.
     promises: VecDeque<(u64, Vec<Message>)>,
+    acknowledged: Acknowledged,
     /// Messages that are no promises and not raft's.
     letters: Vec<(ServerId, PeerMessage)>,
     persisted: u64,
@@ -189,6 +191,7 @@ impl Replica {
             queue: Queue::default(),
             touches: Touches::default(),
             promises: VecDeque::new(),
+            acknowledged: Acknowledged::default(),
             letters: Vec::new(),
             persisted: 0,
             deadlines: Deadlines::new(if options.log_budget_bytes == 0 {
@@ -362,6 +365,7 @@ impl Replica {
     /// This server is linked with a peer.
     pub fn linked(&mut self, peer: Peer) {
         self.contacts.insert(peer.server, peer.incarnation);
+        self.acknowledged = Acknowledged::default();
         let index = self.witness.own();
         self.letters.push((peer.server, PeerMessage::Reach { index }));
     }
@@ -489,11 +493,7 @@ impl Replica {
         work.standing = self.note_standing();
         let messages = ready.take_messages();
         self.address(messages, work);
-        let promises = ready.take_persisted_messages();
-        let has_promises = !promises.is_empty();
-        if has_promises {
-            self.promises.push_back((ready.number(), promises));
-        }
+        let has_promises = self.promise(ready.number(), ready.take_persisted_messages());
         for state in ready.take_read_states() {
             if let Some(passed) = self.barriers.passed(&state.request_ctx, state.index) {
                 work.barriers.push(passed);

@@ -238,6 +238,8 @@ struct Ensemble {
     /// What the first says the second does not hear.
     mute: BTreeSet<(u64, u64)>,
     mail: VecDeque<(u64, u64, PeerMessage)>,
+    /// Acknowledged appends that were delivered.
+    acknowledgements: usize,
 }
 
 impl Ensemble {
@@ -263,6 +265,7 @@ impl Ensemble {
             cut: BTreeSet::new(),
             mute: BTreeSet::new(),
             mail: VecDeque::new(),
+            acknowledgements: 0,
         }
     }
 
@@ -299,6 +302,9 @@ impl Ensemble {
                 continue;
             }
             let message = PeerMessage::decode(&message.to_bytes()).unwrap();
+            if let PeerMessage::Raft { message, .. } = &message {
+                self.acknowledgements += usize::from(message.get_msg_type() == MessageType::MsgAppendResponse);
+            }
             self.members.get_mut(&to).unwrap().step(peer(from), message).unwrap();
         }
     }
@@ -339,6 +345,41 @@ fn every_member_applies_the_commands_of_all_in_one_order() {
     let first = &ensemble.applied[&1];
     assert_eq!(first.len(), 2100);
     assert_eq!((first, first), (&ensemble.applied[&2], &ensemble.applied[&3]));
+}
+
+#[test]
+fn a_write_is_acknowledged_once_by_each_follower() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let before = ensemble.acknowledgements;
+    ensemble.submit(ensemble.leader(), 0..1);
+    ensemble.settle();
+    assert_eq!(
+        ensemble.acknowledgements - before,
+        2,
+        "that it is committed need not be"
+    );
+    assert_eq!(ensemble.applied[&ensemble.follower()], [0]);
+}
+
+#[test]
+fn an_acknowledgement_that_was_lost_is_given_again_when_the_leader_asks() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let (leader, follower) = (ensemble.leader(), ensemble.follower());
+    let other = 6 - leader - follower;
+    ensemble.mute.insert((follower, leader));
+    ensemble.submit(leader, 0..1);
+    ensemble.settle();
+    ensemble.mute.clear();
+    ensemble.run(2 * HEARTBEAT_TICKS);
+    // From now on it depends on the one that was not heard.
+    ensemble.cut.insert(other);
+    let known: BTreeMap<_, _> = ensemble.members[&leader].progress().collect();
+    assert_eq!(known[&ServerId(follower)], ensemble.members[&leader].committed());
+    ensemble.submit(leader, 1..2);
+    ensemble.settle();
+    assert_eq!(ensemble.applied[&leader], [0, 1]);
 }
 
 #[test]
