@@ -38,6 +38,10 @@ const LIGHT_BYTES: usize = 16 << 10;
 /// fsync instead of during it, by a thread that is awake; and what those ask then is in the next group, not in the one after.
 const FEW_BYTES: usize = 2 << 10;
 
+/// So little is applied, and answered, before the other servers are sent what there is for them: a lone command or two,
+/// whose client waits, while what the others are told of it then is that it is committed.
+const ANSWERED_FIRST_BYTES: usize = 512;
+
 /// A part that any thread may run.
 pub(super) trait Part: Send {
     /// What it is told.
@@ -182,18 +186,24 @@ impl Crew {
     pub(super) fn lend_a_hand(&self, is_free: bool) {
         let light_bytes = if is_free { LIGHT_BYTES } else { FEW_BYTES };
         for _ in 0..ROUNDS {
-            self.drive();
-            if !self.applier.inbox.is_urgent() {
+            self.driver.lend_a_hand(|| ());
+            let is_urgent = self.applier.inbox.is_urgent();
+            if !is_urgent || !self.is_soon_applied(ANSWERED_FIRST_BYTES) {
+                self.send();
+            }
+            if !is_urgent {
                 return;
             }
             if !self.is_soon_applied(light_bytes) {
                 break;
             }
             self.applier.lend_a_hand(|| ());
+            self.send();
             if !self.driver.inbox.is_urgent() {
                 return;
             }
         }
+        self.send();
         self.applier.inbox.wake();
         if self.driver.inbox.is_urgent() {
             self.driver.inbox.wake();
