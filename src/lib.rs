@@ -50,6 +50,15 @@ macro_rules! planted {
     }};
 }
 
+/// Where a test may let another thread go on: `testing::interleaving`. No lock is held there for which a thread would wait in
+/// earnest. Nothing in a production build.
+macro_rules! interleave {
+    () => {
+        #[cfg(test)]
+        crate::testing::interleaving::point();
+    };
+}
+
 pub mod admin;
 pub mod cli;
 pub mod config;

@@ -101,7 +101,13 @@ impl SimulatedSocket {
         SimulatedSocket(parking_lot::Mutex::new((lots, bytes::BytesMut::new())))
     }
 
+    /// The task writes, and waits until all is taken.
+    pub(crate) fn take_all(&self, bytes: &[u8]) {
+        self.0.lock().1.extend_from_slice(bytes);
+    }
+
     fn take_in(&self, bytes: &[u8]) -> usize {
+        interleave!();
         let (lots, taken) = &mut *self.0.lock();
         let is_full = rand::Rng::random_ratio(lots, 1, 4);
         let room = if is_full {

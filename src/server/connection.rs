@@ -162,7 +162,8 @@ impl Connection {
         };
         let sent = writer.try_send(&queued);
         let rest = queued.split_off(sent);
-        if !self.with_pipeline(|pipeline| pipeline.return_outbound(rest)) {
+        let is_done = self.with_pipeline(|pipeline| pipeline.return_outbound(rest));
+        if !is_done && !planted!(RestForgotten) {
             self.wake_up();
         }
     }
@@ -512,6 +513,7 @@ impl Conversation for Connection {
                 break;
             }
         }
+        interleave!();
         let flow = self.settle(received, output, has_more, &surroundings);
         self.leave_lines();
         flow
@@ -550,7 +552,8 @@ impl Connection {
         let flow = pipeline.flow(surroundings);
         // What was not taken in because others had too much in work waits for the next wake, whatever the flow is by now.
         let is_waiting = !received.is_empty() || !output.is_empty();
-        pipeline.note_task(is_waiting || has_more || flow != Flow::Read);
+        let is_busy = is_waiting || has_more || flow != Flow::Read;
+        pipeline.note_task(is_busy && !planted!(TaskSaysIdle));
         if flow == Flow::Pause && matches!(pipeline.phase, Phase::Open) {
             surroundings.statistics.pauses.fetch_add(1, Relaxed);
         }

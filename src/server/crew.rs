@@ -24,7 +24,7 @@ use super::driver::Driver;
 use super::inbox::Inbox;
 use super::{ApplierInput, Failure};
 use crate::net::peers::Links;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -105,7 +105,7 @@ impl<P: Part> Post<P> {
     /// `afterwards` sees to what came of a turn for others.
     fn serve(&self, afterwards: impl Fn()) -> Result<(), Failure> {
         loop {
-            let mut seat = self.seat.lock();
+            let mut seat = self.sit_down();
             let turned = seat.turn(&self.inbox, false);
             if let Some(outcome) = seat.outcome.take() {
                 return outcome;
@@ -113,7 +113,9 @@ impl<P: Part> Post<P> {
             let rest = seat.part.as_ref().map(Part::rest).unwrap_or_default();
             drop(seat);
             afterwards();
+            interleave!();
             if !self.has_more(turned) {
+                interleave!();
                 self.inbox.sleep(rest);
             }
         }
@@ -132,6 +134,7 @@ impl<P: Part> Post<P> {
             let turned = seat.turn(&self.inbox, true);
             drop(seat);
             afterwards();
+            interleave!();
             if matches!(turned, Turned::Ended | Turned::WantsOwnThread) {
                 return self.inbox.call();
             }
@@ -142,9 +145,22 @@ impl<P: Part> Post<P> {
         self.inbox.wake();
     }
 
+    /// Waits until nobody is at it.
+    fn sit_down(&self) -> MutexGuard<'_, Seat<P>> {
+        #[cfg(test)]
+        while crate::testing::interleaving::is_explored() {
+            if let Some(seat) = self.seat.try_lock() {
+                return seat;
+            }
+            crate::testing::interleaving::wait();
+        }
+        self.seat.lock()
+    }
+
     /// Looked at after the part was left: what came before that is seen here.
     fn has_more(&self, turned: Turned) -> bool {
         match turned {
+            _ if planted!(PartLooksOnce) => false,
             Turned::Patient => self.inbox.is_urgent(),
             _ => !self.inbox.is_empty(),
         }

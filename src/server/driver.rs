@@ -461,6 +461,7 @@ impl Part for Driver {
 
     fn turn(&mut self, inputs: &mut Vec<DriverInput>, _is_lent: bool) -> Result<Turned, Failure> {
         let ends = self.step(inputs)?;
+        interleave!();
         // Before the inbox is looked at again: who has put commands in since, and finds the log busy, relies on it.
         self.shared.set_log_busy(self.log_is_busy());
         Ok(match ends {

@@ -46,6 +46,7 @@ impl LogWriter {
         loop {
             inbox.await_batch(&mut inputs, IDLE);
             let stop = self.turn(&mut inputs)?;
+            interleave!();
             // What waits to be written is more urgent than applying what was.
             self.shared.lend_a_hand(inbox.is_empty());
             if stop {

@@ -114,7 +114,7 @@ impl Pipeline {
     /// The task begins to look. What it finds, it judges by how things stand now: were they to change before it has noted how
     /// it goes on, it has to look again.
     pub(super) fn note_look(&mut self) {
-        self.sending.task_is_busy = true;
+        self.sending.task_is_busy |= !planted!(TaskLooksUnseen);
     }
 
     /// The task has looked: whether it holds bytes, received ones or such that the socket did not take, or wants to be woken

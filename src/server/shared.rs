@@ -282,9 +282,12 @@ impl Shared {
     /// Commands of a connection, in its order. While the log is busy they stay in line: its thread runs the driver when it is
     /// done, and they all become one batch.
     pub(super) fn submit(&self, commands: Vec<Command>) {
+        let was_busy = planted!(AskedBeforeTheLine) && self.log_is_busy.load(Ordering::SeqCst);
+        interleave!();
         self.driver.leave(DriverInput::Commands(commands));
+        interleave!();
         // Asked after they stand in line: who finds the log done looks at the line again.
-        if !self.log_is_busy.load(Ordering::SeqCst) {
+        if !self.log_is_busy.load(Ordering::SeqCst) && !was_busy {
             self.lend_a_hand(true);
         }
     }

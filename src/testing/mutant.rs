@@ -40,6 +40,16 @@ pub enum Mutant {
     TakenTwice,
     /// Commands are forwarded again before the first entry of the new term is applied.
     ForwardedEarly,
+    /// A connection's task does not say that it looks.
+    TaskLooksUnseen,
+    /// A connection's task says that it has nothing to do but to send, whatever it holds.
+    TaskSaysIdle,
+    /// A command asks whether the log is busy before it stands in line, not behind that.
+    AskedBeforeTheLine,
+    /// Who has run a part does not look whether something came meanwhile.
+    PartLooksOnce,
+    /// What a socket has not taken of a reply is left lying.
+    RestForgotten,
 }
 
 thread_local! {

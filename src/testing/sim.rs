@@ -282,6 +282,6 @@ fn hunt(case: &Case) {
     panic!("nobody has noticed {:?} in {HUNT_SEEDS} seeds", case.mutant);
 }
 
-fn number(name: &str) -> Option<u64> {
+pub(super) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }

@@ -10,8 +10,10 @@
 //! at the start. Simulated: clocks, chance, files, links, and the tree's store, which keeps the records of checkpoints in a
 //! map, and knows which of them a power cut would take away. fjall itself is not simulated: it has threads of its own.
 
+mod crewed;
 mod disk;
 
+pub(crate) use crewed::CrewedMember;
 pub(crate) use disk::SimulatedDisk;
 
 use super::applier::Applier;
@@ -78,6 +80,8 @@ pub(crate) struct MemberPlan {
     pub(crate) values_leave: bool,
     /// It takes no entries while so many bytes of them wait to be applied.
     pub(crate) backlog_bytes: u64,
+    /// Requests that its clients may have in work together.
+    pub(crate) outstanding_limit: usize,
 }
 
 /// A part of a member that has a thread in production.
@@ -163,6 +167,7 @@ impl Words for NoWords {
 /// A running member.
 pub(crate) struct SimulatedMember {
     shared: Arc<Shared>,
+    parting: Parting,
     time: Arc<SimulatedTime>,
     driver: Driver,
     log: LogWriter,
@@ -187,6 +192,7 @@ pub(super) fn shared_alone() -> Arc<Shared> {
         linearizable_reads: false,
         values_leave: false,
         backlog_bytes: u64::MAX,
+        outstanding_limit: 1000,
     };
     Arc::new(Shared::new(
         settings(&plan),
@@ -314,6 +320,7 @@ impl SimulatedMember {
             driver,
             log: LogWriter::new(shared.clone(), log, syncing),
             checkpointer: Checkpointer::new(shared.clone(), applier, store_inbox.clone(), schedule),
+            parting: Parting(shared.clone()),
             shared,
             time,
             log_inbox,
@@ -527,10 +534,12 @@ impl SimulatedMember {
     }
 }
 
-impl Drop for SimulatedMember {
+/// Connections and what they share hold each other: they are taken apart in the end.
+struct Parting(Arc<Shared>);
+
+impl Drop for Parting {
     fn drop(&mut self) {
-        // Connections and what they share hold each other.
-        self.shared.for_each_connection(Connection::ended);
+        self.0.for_each_connection(Connection::ended);
     }
 }
 
@@ -558,7 +567,7 @@ pub(super) fn settings(plan: &MemberPlan) -> Settings {
         max_request_bytes: 1 << 20,
         min_session_timeout_ms: 100,
         max_session_timeout_ms: 60_000,
-        global_outstanding_limit: 1000,
+        global_outstanding_limit: plan.outstanding_limit,
         max_connections_per_address: 0,
         descriptor_connections: usize::MAX,
         max_connections: 0,

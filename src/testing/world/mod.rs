@@ -270,6 +270,7 @@ impl World {
                 // Some keep all in memory: what the others do must come to the same.
                 values_leave: scenario.values_leave && (scenario.seed + position as u64).is_multiple_of(2),
                 backlog_bytes: scenario.backlog_bytes,
+                outstanding_limit: 1000,
             },
             disk: SimulatedDisk::founded(*incarnation, &conf_state, &registry),
             running: None,

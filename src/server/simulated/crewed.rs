@@ -1,0 +1,90 @@
+//! A simulated member whose parts have threads, as in production: [`Crew`] and the log's writer.
+
+use super::{Parting, SimulatedMember};
+use crate::net::PromptWriter;
+use crate::server::LogInput;
+use crate::server::connection::Connection;
+use crate::server::crew::{Crew, Post};
+use crate::server::inbox::Inbox;
+use crate::server::shared::{DriverInput, Shared};
+use crate::testing::interleaving;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+/// What is left of a member when its parts have threads. Its store has none: nothing is checkpointed, nor read back.
+pub(crate) struct CrewedMember {
+    shared: Arc<Shared>,
+    log: Arc<Inbox<LogInput>>,
+    driver_has_ended: Arc<AtomicBool>,
+    _parting: Parting,
+}
+
+/// What a thread is to do until it is told to stop.
+pub(crate) type Work = Box<dyn FnOnce() + Send>;
+
+impl SimulatedMember {
+    /// Gives its parts to threads: the first work is the log's, the others end first.
+    pub(crate) fn with_crew(self) -> (CrewedMember, Vec<Work>) {
+        let SimulatedMember {
+            shared,
+            parting,
+            driver,
+            log: writer,
+            checkpointer,
+            log_inbox,
+            applier_inbox,
+            ..
+        } = self;
+        let crew = Arc::new(Crew {
+            driver: Post::new(driver, shared.driver.clone()),
+            applier: Post::new(checkpointer, applier_inbox),
+            links: None,
+        });
+        // Nobody else sets it.
+        let _ = shared.crew.set(crew.clone());
+        let (inbox, of_driver) = (log_inbox.clone(), crew.clone());
+        let driver_has_ended = Arc::<AtomicBool>::default();
+        let ends = driver_has_ended.clone();
+        let works: Vec<Work> = vec![
+            Box::new(move || writer.run(&inbox).expect("the log is written")),
+            Box::new(move || {
+                of_driver.serve_driver().expect("the driver ends in order");
+                ends.store(true, SeqCst);
+            }),
+            Box::new(move || crew.serve_applier().expect("the applier ends in order")),
+        ];
+        let member = CrewedMember {
+            shared,
+            log: log_inbox,
+            driver_has_ended,
+            _parting: parting,
+        };
+        (member, works)
+    }
+}
+
+impl CrewedMember {
+    /// See [`SimulatedMember::admit`].
+    pub(crate) fn admit(&self, peer: SocketAddr, writer: Option<PromptWriter>) -> Option<Arc<Connection>> {
+        let connection = self.shared.admit(peer).ok()?;
+        if let Some(writer) = writer {
+            connection.set_prompt_writer(writer);
+        }
+        Some(connection)
+    }
+
+    /// Has driver and applier end. Ticks, which there are none of here, would write what nobody waits for.
+    pub(crate) fn stop(&self) {
+        self.shared.driver.push(DriverInput::Stop);
+        while !self.driver_has_ended.load(SeqCst) {
+            self.log.wake();
+            interleaving::wait();
+        }
+    }
+
+    /// Has the log's writer end, which must be the last.
+    pub(crate) fn stop_log(&self) {
+        self.log.push(LogInput::Stop);
+    }
+}

@@ -1,0 +1,381 @@
+//! The threads of a lone server, in any order: those of its parts, and the tasks of its sockets. Whoever brings a part something
+//! may run it, and whoever makes a reply may send it; so who is woken when, and by whom, hangs on the order in which they look.
+//!
+//! ```text
+//!   client ── bytes ──▶ line ──▶ converse, Connection::advance ── commands ─▶ ┐
+//!     ▲                  ▲              ▲ wake                                ├ driver, log's writer, applier:
+//!     └──── replies ─────┴──────────────┴── Connection::send_promptly ◀────── ┘ crew, a thread each, and who lends a hand
+//! ```
+//!
+//! Real: all of it but the sockets, the files and the clocks, which stand still. Who goes on is drawn by lot wherever a thread
+//! writes to a socket, or has come to an `interleave!`: the end of a turn, before it looks whether more has come, before it
+//! sleeps. Nobody holds a lock there for which others wait in earnest, since they would not go on.
+//!
+//! What is looked for is the client that waits for ever: a reply that nobody sends, a request that nobody takes in. No tick
+//! brings it on its way here, and no next request: the clients wait for all that they are owed.
+//!
+//! Left out on purpose: everything that `sim` sees, promises above all; storms, whose fan-out is a task of its own; links to
+//! other servers; reads from the disk.
+
+use super::checker::Request;
+use super::mutant::{self, Mutant};
+use super::sim::number;
+use super::wire;
+use crate::membership::Members;
+use crate::net::{PromptWriter, SimulatedSocket, converse};
+use crate::replica::Registry;
+use crate::server::simulated::{CrewedMember, MemberPlan, Part, SimulatedDisk, SimulatedMember};
+use crate::state_machine::ServerId;
+use bytes::{Buf as _, BytesMut};
+use parking_lot::Mutex;
+use raft::prelude::ConfState;
+use shuttle::rand::{Rng as _, RngCore as _, thread_rng};
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use shuttle::{Config, MaxSteps, Runner, future, thread};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Where chance begins.
+const SEED: u64 = 1;
+/// Orders that are tried.
+const ORDERS: usize = 3000;
+/// Steps after which a client waits for ever: what it waits for takes some hundred.
+const PATIENCE_STEPS: usize = 100_000;
+/// What a client asks for, one request or several at once.
+const ROUNDS: usize = 6;
+const MOST_AT_ONCE: usize = 3;
+/// Changes of mind in one order.
+const CHANGES: usize = 4;
+const STACK_BYTES: usize = 1 << 20;
+const SESSION_MS: i32 = 60_000;
+const ZNODE: &str = "/watched";
+/// The xid of events.
+const EVENT: i32 = -1;
+
+thread_local! {
+    static IS_EXPLORED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether threads go on in an order that is drawn by lot.
+pub fn is_explored() -> bool {
+    IS_EXPLORED.get()
+}
+
+/// Lets another thread go on, if that is what is being tried.
+pub fn point() {
+    if IS_EXPLORED.get() {
+        AtomicBool::new(false).load(SeqCst);
+    }
+}
+
+/// Waits: others go on before this thread looks again.
+pub fn wait() {
+    thread::yield_now();
+}
+
+/// What connects a client with its connection's task.
+struct Line {
+    to_server: Mutex<ToServer>,
+    to_client: Arc<SimulatedSocket>,
+}
+
+#[derive(Default)]
+struct ToServer {
+    bytes: BytesMut,
+    has_ended: bool,
+    waker: Option<Waker>,
+}
+
+/// The task's side of it.
+struct Stream(Arc<Line>);
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut to_server = self.0.to_server.lock();
+        if to_server.bytes.is_empty() && !to_server.has_ended {
+            to_server.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let length = to_server.bytes.len().min(buffer.remaining());
+        buffer.put_slice(&to_server.bytes.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        point();
+        self.0.to_client.take_all(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A client that waits for what it has asked for.
+struct Client {
+    line: Arc<Line>,
+    received: BytesMut,
+    next_xid: i32,
+    /// The replies that it is owed.
+    owed: VecDeque<i32>,
+    events: usize,
+}
+
+impl Client {
+    fn say(&self, bytes: &[u8]) {
+        let mut to_server = self.line.to_server.lock();
+        to_server.bytes.extend_from_slice(bytes);
+        let waker = to_server.waker.take();
+        drop(to_server);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn hang_up(&self) {
+        self.line.to_server.lock().has_ended = true;
+        self.say(&[]);
+    }
+
+    fn ask(&mut self, requests: &[Request]) {
+        let mut bytes = BytesMut::new();
+        for request in requests {
+            let xid = wire::xid_of(request, self.next_xid);
+            self.next_xid += 1;
+            self.owed.push_back(xid);
+            bytes.extend_from_slice(&wire::encode(request, xid));
+        }
+        self.say(&bytes);
+    }
+
+    /// Waits for a whole frame.
+    fn await_frame(&mut self) -> bytes::Bytes {
+        loop {
+            self.received.extend_from_slice(&self.line.to_client.sent());
+            if self.received.len() >= 4 {
+                let length =
+                    u32::from_be_bytes([self.received[0], self.received[1], self.received[2], self.received[3]]);
+                let length = length as usize;
+                if self.received.len() >= 4 + length {
+                    self.received.advance(4);
+                    return self.received.split_to(length).freeze();
+                }
+            }
+            wait();
+        }
+    }
+
+    /// Waits for the replies to all that it has asked for, in their order, and for so many events in all.
+    fn await_all(&mut self, events: usize) {
+        while !self.owed.is_empty() || self.events < events {
+            let frame = wire::frame(&self.await_frame()).expect("a frame");
+            if frame.xid == EVENT {
+                self.events += 1;
+            } else {
+                assert_eq!(self.owed.pop_front(), Some(frame.xid), "the next reply");
+                assert_eq!(frame.error, 0);
+            }
+        }
+    }
+}
+
+/// A lone member that serves.
+fn lone_member(seed: u64, outstanding_limit: usize) -> SimulatedMember {
+    let conf_state = ConfState {
+        voters: vec![1],
+        ..ConfState::default()
+    };
+    let plan = MemberPlan {
+        server: ServerId(1),
+        members: Members::parse("server.1=host1:2888:3888\nversion=0").expect("a member"),
+        slot: 0,
+        seed,
+        log_budget_bytes: 0,
+        leaderless_ms: 4_000,
+        linearizable_reads: false,
+        values_leave: false,
+        backlog_bytes: u64::MAX,
+        outstanding_limit,
+    };
+    let mut disk = SimulatedDisk::founded(1, &conf_state, &Registry::new([(ServerId(1), 1)]));
+    let mut member = SimulatedMember::start(&mut disk, &plan, 1_000).expect("it starts");
+    while !member.is_serving() || member.is_busy(Part::Loader) {
+        for part in Part::ALL
+            .into_iter()
+            .filter(|part| member.is_busy(*part))
+            .collect::<Vec<_>>()
+        {
+            member.turn(part, &mut disk).expect("nothing fails here");
+        }
+    }
+    member
+}
+
+/// A client, and the thread of its connection's task.
+fn connect(member: &CrewedMember, number: u16) -> (Client, thread::JoinHandle<()>) {
+    let line = Arc::new(Line {
+        to_server: Mutex::default(),
+        to_client: Arc::new(SimulatedSocket::new(thread_rng().next_u64())),
+    });
+    let address = SocketAddr::from(([10, 0, 0, 1], number));
+    let writer = PromptWriter::simulated(line.to_client.clone());
+    let connection = member.admit(address, Some(writer)).expect("it is let in");
+    let stream = Stream(line.clone());
+    let task = thread::spawn(move || {
+        future::block_on(converse(stream, &*connection)).expect("the line does not fail");
+        SimulatedMember::ended(&connection);
+    });
+    let client = Client {
+        line,
+        received: BytesMut::new(),
+        next_xid: 1,
+        owed: VecDeque::new(),
+        events: 0,
+    };
+    (client, task)
+}
+
+fn set(value: u8) -> Request {
+    Request::Set {
+        path: ZNODE.to_owned(),
+        value: vec![value],
+        version: -1,
+    }
+}
+
+fn get(watch: bool) -> Request {
+    Request::Get {
+        path: ZNODE.to_owned(),
+        watch,
+    }
+}
+
+/// Two clients: one writes and reads, the other watches and hears of it.
+fn converse_in_some_order() {
+    IS_EXPLORED.set(false);
+    let outstanding_limit = thread_rng().gen_range(1..=3);
+    let member = lone_member(thread_rng().next_u64(), outstanding_limit);
+    IS_EXPLORED.set(true);
+    let (member, works) = member.with_crew();
+    let mut threads: VecDeque<_> = works.into_iter().map(thread::spawn).collect();
+    let (mut writer, writer_task) = connect(&member, 1);
+    let (mut watcher, watcher_task) = connect(&member, 2);
+    for client in [&mut writer, &mut watcher] {
+        client.say(&wire::encode_connect(0, SESSION_MS, 0, &[0; 16]));
+        wire::connected(&client.await_frame()).expect("a session");
+    }
+    writer.ask(&[Request::Create {
+        path: ZNODE.to_owned(),
+        value: Vec::new(),
+        ephemeral: false,
+        sequential: false,
+    }]);
+    writer.await_all(0);
+    for round in 1..=ROUNDS {
+        watcher.ask(&[get(true)]);
+        watcher.await_all(round - 1);
+        // The first is a write, of which the watcher hears.
+        let mut requests = vec![set(0)];
+        let more = thread_rng().gen_range(0..MOST_AT_ONCE);
+        requests.extend((0..more).map(|_| match thread_rng().gen_range(0..3) {
+            0 => set(1),
+            1 => get(false),
+            _ => Request::Ping,
+        }));
+        if thread_rng().gen_bool(0.5) {
+            writer.ask(&requests);
+        } else {
+            for request in requests {
+                writer.ask(&[request]);
+                point();
+            }
+        }
+        writer.await_all(0);
+        watcher.await_all(round);
+    }
+    for (mut client, task) in [(writer, writer_task), (watcher, watcher_task)] {
+        if thread_rng().gen_bool(0.5) {
+            client.ask(&[Request::Close]);
+            client.await_all(0);
+        } else {
+            client.hang_up();
+        }
+        task.join().expect("the task ends");
+    }
+    let log = threads.pop_front().expect("the log's thread");
+    member.stop();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().expect("it ends in order"));
+    member.stop_log();
+    log.join().expect("it ends in order");
+    IS_EXPLORED.set(false);
+}
+
+fn explore(seed: u64, orders: usize) {
+    let config = || {
+        let mut config = Config::new();
+        config.max_steps = MaxSteps::FailAfter(PATIENCE_STEPS);
+        config.stack_size = STACK_BYTES;
+        config
+    };
+    // Whoever is drawn goes on; and one goes on for long, which few changes of mind interrupt.
+    Runner::new(RandomScheduler::new_from_seed(seed, orders / 2), config()).run(converse_in_some_order);
+    Runner::new(PctScheduler::new_from_seed(seed, CHANGES, orders / 2), config()).run(converse_in_some_order);
+}
+
+#[test]
+fn no_client_waits_for_ever() {
+    explore(SEED, ORDERS);
+}
+
+/// `SIM_FROM=2 SIM_ORDERS=100000 cargo test --lib many_orders -- --ignored`.
+#[test]
+#[ignore = "as many orders as one asks for"]
+fn many_orders() {
+    let orders = number("SIM_ORDERS").unwrap_or(30_000);
+    explore(
+        number("SIM_FROM").unwrap_or(SEED + 1),
+        usize::try_from(orders).expect("a number of orders"),
+    );
+}
+
+/// Whether somebody waits for ever when this bug is planted.
+fn is_found(mutant: Mutant) {
+    let outcome = std::panic::catch_unwind(|| mutant::with(mutant, || explore(SEED, ORDERS)));
+    IS_EXPLORED.set(false);
+    let panic = outcome.expect_err("nobody has noticed");
+    let said = panic.downcast_ref::<String>().map_or("", String::as_str);
+    assert!(said.contains("max_steps"), "something else has happened: {said}");
+}
+
+macro_rules! found {
+    ($($name:ident: $mutant:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                is_found(Mutant::$mutant);
+            }
+        )*
+    };
+}
+
+found! {
+    found_task_looks_unseen: TaskLooksUnseen;
+    found_task_says_idle: TaskSaysIdle;
+    found_rest_forgotten: RestForgotten;
+    found_asked_before_the_line: AskedBeforeTheLine;
+    found_part_looks_once: PartLooksOnce;
+}
