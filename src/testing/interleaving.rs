@@ -274,14 +274,17 @@ fn converse_in_some_order() {
     let (mut watcher, watcher_task) = connect(&member, 2);
     for client in [&mut writer, &mut watcher] {
         client.say(&wire::encode_connect(0, SESSION_MS, 0, &[0; 16]));
-        wire::connected(&client.await_frame()).expect("a session");
     }
+    // Right behind the handshake.
     writer.ask(&[Request::Create {
         path: ZNODE.to_owned(),
         value: Vec::new(),
         ephemeral: false,
         sequential: false,
     }]);
+    for client in [&mut writer, &mut watcher] {
+        wire::connected(&client.await_frame()).expect("a session");
+    }
     writer.await_all(0);
     for round in 1..=ROUNDS {
         watcher.ask(&[get(true)]);
