@@ -59,6 +59,16 @@ macro_rules! interleave {
     };
 }
 
+/// Where a thread is about to wait until `condition` holds: such a test has the others go on until then.
+macro_rules! interleave_until {
+    ($condition:expr) => {
+        #[cfg(test)]
+        while crate::testing::interleaving::is_explored() && !$condition {
+            crate::testing::interleaving::wait();
+        }
+    };
+}
+
 pub mod admin;
 pub mod cli;
 pub mod config;

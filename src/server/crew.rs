@@ -24,7 +24,7 @@ use super::driver::Driver;
 use super::inbox::Inbox;
 use super::{ApplierInput, Failure};
 use crate::net::peers::Links;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -105,7 +105,8 @@ impl<P: Part> Post<P> {
     /// `afterwards` sees to what came of a turn for others.
     fn serve(&self, afterwards: impl Fn()) -> Result<(), Failure> {
         loop {
-            let mut seat = self.sit_down();
+            interleave_until!(self.seat.try_lock().is_some());
+            let mut seat = self.seat.lock();
             let turned = seat.turn(&self.inbox, false);
             if let Some(outcome) = seat.outcome.take() {
                 return outcome;
@@ -143,18 +144,6 @@ impl<P: Part> Post<P> {
             }
         }
         self.inbox.wake();
-    }
-
-    /// Waits until nobody is at it.
-    fn sit_down(&self) -> MutexGuard<'_, Seat<P>> {
-        #[cfg(test)]
-        while crate::testing::interleaving::is_explored() {
-            if let Some(seat) = self.seat.try_lock() {
-                return seat;
-            }
-            crate::testing::interleaving::wait();
-        }
-        self.seat.lock()
     }
 
     /// Looked at after the part was left: what came before that is seen here.

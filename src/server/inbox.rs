@@ -1,7 +1,5 @@
 //! A queue between threads that is emptied all at once: what arrives while a batch is worked on is the next batch.
 
-#[cfg(test)]
-use crate::testing::interleaving;
 use parking_lot::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -92,14 +90,8 @@ impl<T> Inbox<T> {
 
     /// Sleeps until it is told to wake up, but for `timeout` at most. One thread alone may do so.
     pub(super) fn sleep(&self, timeout: Duration) {
-        #[cfg(test)]
-        if interleaving::is_explored() {
-            // No time passes: who is not told sleeps for ever.
-            while !std::mem::take(&mut self.waiting.lock().is_told) {
-                interleaving::wait();
-            }
-            return;
-        }
+        // There no time passes: who is not told sleeps for ever.
+        interleave_until!(self.waiting.lock().is_told);
         let mut waiting = self.waiting.lock();
         if !waiting.is_told {
             self.told.wait_for(&mut waiting, timeout);

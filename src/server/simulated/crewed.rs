@@ -7,7 +7,6 @@ use crate::server::connection::Connection;
 use crate::server::crew::{Crew, Post};
 use crate::server::inbox::Inbox;
 use crate::server::shared::{DriverInput, Shared};
-use crate::testing::interleaving;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -77,10 +76,10 @@ impl CrewedMember {
     /// Has driver and applier end. Ticks, which there are none of here, would write what nobody waits for.
     pub(crate) fn stop(&self) {
         self.shared.driver.push(DriverInput::Stop);
-        while !self.driver_has_ended.load(SeqCst) {
+        interleave_until!({
             self.log.wake();
-            interleaving::wait();
-        }
+            self.driver_has_ended.load(SeqCst)
+        });
     }
 
     /// Has the log's writer end, which must be the last.
