@@ -13,8 +13,8 @@
 //!   is not urgent waits for the log, whose thread runs the driver when it is done, or for the next tick.
 //! - Threads that lend a hand are bounded: so many rounds ([`ROUNDS`]), entries of so many bytes ([`LIGHT_BYTES`]); beyond, the
 //!   part's own thread goes on. While more waits to be written, the log's thread applies a few commands only ([`FEW_BYTES`]).
-//! - What the driver has for the other servers is sent after each of its turns, by whoever ran it, when the driver is free
-//!   again: a system call that nobody waits for.
+//! - What the driver has for the other servers is sent by whoever ran it, when the driver is free again, or by who runs it
+//!   next: a system call that nobody waits for. A lone command is applied and answered first ([`ANSWERED_FIRST_BYTES`]).
 //! - A part that fails or panics ends, whoever ran it, and its own thread tells.
 //!
 //! Left out on purpose: work for the disk. Appends and checkpoints have threads that may block.
@@ -39,7 +39,8 @@ const LIGHT_BYTES: usize = 16 << 10;
 const FEW_BYTES: usize = 2 << 10;
 
 /// So little is applied, and answered, before the other servers are sent what there is for them: a lone command or two,
-/// whose client waits, while what the others are told of it then is that it is committed.
+/// whose client waits, while what the others are told of it then is that it is committed. A small command may do much (a
+/// storm, a session's ephemerals): the others then wait for it, until another thread runs the driver, a tick at most.
 const ANSWERED_FIRST_BYTES: usize = 512;
 
 /// A part that any thread may run.

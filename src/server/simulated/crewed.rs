@@ -1,6 +1,6 @@
 //! A simulated member whose parts have threads, as in production: [`Crew`] and the log's writer.
 
-use super::{Parting, SimulatedMember};
+use super::{Parting, SimulatedMember, admit};
 use crate::net::PromptWriter;
 use crate::server::LogInput;
 use crate::server::connection::Connection;
@@ -66,11 +66,7 @@ impl SimulatedMember {
 impl CrewedMember {
     /// See [`SimulatedMember::admit`].
     pub(crate) fn admit(&self, peer: SocketAddr, writer: Option<PromptWriter>) -> Option<Arc<Connection>> {
-        let connection = self.shared.admit(peer).ok()?;
-        if let Some(writer) = writer {
-            connection.set_prompt_writer(writer);
-        }
-        Some(connection)
+        admit(&self.shared, peer, writer)
     }
 
     /// Has driver and applier end. Ticks, which there are none of here, would write what nobody waits for.

@@ -481,11 +481,7 @@ impl SimulatedMember {
 
     /// Lets a client in, to whom others than its socket's task may send if there is a `writer`.
     pub(crate) fn admit(&self, peer: SocketAddr, writer: Option<PromptWriter>) -> Option<Arc<Connection>> {
-        let connection = self.shared.admit(peer).ok()?;
-        if let Some(writer) = writer {
-            connection.set_prompt_writer(writer);
-        }
-        Some(connection)
+        admit(&self.shared, peer, writer)
     }
 
     /// Whether something is queued for a client and nobody is about to send it, if the task is not about to look either.
@@ -541,6 +537,14 @@ impl Drop for Parting {
     fn drop(&mut self) {
         self.0.for_each_connection(Connection::ended);
     }
+}
+
+fn admit(shared: &Arc<Shared>, peer: SocketAddr, writer: Option<PromptWriter>) -> Option<Arc<Connection>> {
+    let connection = shared.admit(peer).ok()?;
+    if let Some(writer) = writer {
+        connection.set_prompt_writer(writer);
+    }
+    Some(connection)
 }
 
 /// Everything that waits.
