@@ -48,6 +48,12 @@ pub trait Conversation: Send + Sync {
     fn wake(&self) -> &Notify;
 }
 
+/// Where the bytes come from and go to.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// What is written from here on is the last, and the shutdown follows at once: they may leave together.
+    fn hold_for_shutdown(&self) {}
+}
+
 /// What one turn on the socket came to.
 enum Turn {
     Received,
@@ -56,10 +62,7 @@ enum Turn {
 }
 
 /// Serves one connection until it ends; an error is the peer's or the network's.
-pub async fn converse<S>(mut stream: S, conversation: &impl Conversation) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+pub async fn converse<S: Stream>(mut stream: S, conversation: &impl Conversation) -> io::Result<()> {
     let mut received = BytesMut::new();
     let mut output = Output::new();
     let mut flushed = true;
@@ -88,17 +91,17 @@ where
 }
 
 /// Sends what there is, then reads what has come. Gives a turn as soon as something came of it.
-fn turn<S>(
+fn turn<S: Stream>(
     cx: &mut Context<'_>,
     stream: &mut S,
     flow: Flow,
     received: &mut BytesMut,
     output: &mut Output,
     flushed: &mut bool,
-) -> Poll<io::Result<Turn>>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Poll<io::Result<Turn>> {
+    if flow == Flow::Close && !output.is_empty() {
+        stream.hold_for_shutdown();
+    }
     let sent = poll_send(cx, stream, output, flushed)?;
     if flow == Flow::Close {
         return if output.is_empty() {
@@ -190,6 +193,7 @@ fn have_another_thread_poll() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::PlainStream;
     use std::io::{Read as _, Write as _};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -235,6 +239,8 @@ mod tests {
             Poll::Ready(Ok(()))
         }
     }
+
+    impl Stream for &mut Holding {}
 
     #[derive(Default)]
     struct SaysOnce {
@@ -314,6 +320,8 @@ mod tests {
         }
     }
 
+    impl Stream for Reluctant {}
+
     #[test]
     fn other_sockets_are_served_while_a_thread_writes_a_large_reply() {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -342,7 +350,7 @@ mod tests {
             may_go_on,
         };
         runtime.spawn(async move { converse(reluctant, &serve(LARGE_OUTPUT_BYTES)).await });
-        runtime.spawn(async move { converse(other, &serve(1)).await });
+        runtime.spawn(async move { converse(PlainStream::new(other), &serve(1)).await });
         // Both workers sleep, one of them in the poller.
         small.write_all(b"?").unwrap();
         small.read_exact(&mut [0]).unwrap();

@@ -23,7 +23,7 @@ pub mod peers;
 mod plain;
 pub mod tls;
 
-pub use conversation::{Conversation, Flow, converse};
+pub use conversation::{Conversation, Flow, Stream, converse};
 pub use descriptors::{Descriptors, raise_limit};
 pub use listener::{ListenError, listen};
 pub use output::Output;

@@ -1,6 +1,7 @@
 //! A plain connection's stream: its task reads and writes it, and whoever has just made something little for it may send that
 //! without waking the task: the one reply that a client waits for, the one message that another server does.
 
+use super::conversation::Stream;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
@@ -125,6 +126,21 @@ impl SimulatedSocket {
     }
 }
 
+impl Stream for PlainStream {
+    fn hold_for_shutdown(&self) {
+        cork(self.socket());
+    }
+}
+
+/// What is written from here on goes together with the shutdown: one segment for the client to receive, and to be woken by,
+/// instead of two. Where that cannot be had, it is two.
+pub(super) fn cork(socket: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(socket).set_tcp_cork(true);
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}
+
 impl AsyncRead for PlainStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.reading).poll_read(cx, buffer)
@@ -154,5 +170,64 @@ impl AsyncWrite for PlainStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(socket2::SockRef::from(self.socket()).shutdown(Shutdown::Write))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Conversation, Flow, Output, converse};
+    use bytes::BytesMut;
+    use std::io::Read as _;
+    use tokio::sync::Notify;
+
+    /// Says goodbye to whoever comes.
+    #[derive(Default)]
+    struct Goodbye {
+        said: std::sync::atomic::AtomicBool,
+        wake: Notify,
+    }
+
+    impl Conversation for Goodbye {
+        fn advance(&self, _: &mut BytesMut, output: &mut Output) -> Flow {
+            if !self.said.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                output.last().extend_from_slice(b"goodbye");
+            }
+            Flow::Close
+        }
+
+        fn wake(&self) -> &Notify {
+            &self.wake
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_last_reply_and_the_end_arrive_together() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        let server = std::thread::spawn(move || {
+            // Two that arrive one after the other are seen apart in one connection of a few.
+            for _ in 0..300 {
+                let (stream, _) = listener.accept().unwrap();
+                stream.set_nonblocking(true).unwrap();
+                runtime.block_on(async {
+                    let stream = PlainStream::new(TcpStream::from_std(stream).unwrap());
+                    converse(stream, &Goodbye::default()).await.unwrap();
+                });
+            }
+        });
+        for _ in 0..300 {
+            let mut client = std::net::TcpStream::connect(address).unwrap();
+            let mut received = [0; 16];
+            assert_eq!(client.read(&mut received).unwrap(), 7);
+            client.set_nonblocking(true).unwrap();
+            assert_eq!(client.read(&mut received).expect("the end is not there yet"), 0);
+        }
+        server.join().unwrap();
     }
 }

@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 /// How often connections are looked at that take too long.
@@ -152,7 +151,7 @@ async fn converse_plainly(connection: &Connection, stream: TcpStream) {
     converse(connection, stream).await;
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, stream: S) {
+async fn converse(connection: &Connection, stream: impl net::Stream) {
     if let Err(error) = net::converse(stream, connection).await {
         tracing::debug!(peer = %connection.peer, "connection lost: {error}");
     }

@@ -22,7 +22,7 @@ use super::mutant::{self, Mutant};
 use super::sim::number;
 use super::wire;
 use crate::membership::Members;
-use crate::net::{PromptWriter, SimulatedSocket, converse};
+use crate::net::{self, PromptWriter, SimulatedSocket, converse};
 use crate::replica::Registry;
 use crate::server::simulated::{CrewedMember, MemberPlan, Part, SimulatedDisk, SimulatedMember};
 use crate::state_machine::ServerId;
@@ -125,6 +125,8 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(()))
     }
 }
+
+impl net::Stream for Stream {}
 
 /// A client that waits for what it has asked for.
 struct Client {

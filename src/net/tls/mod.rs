@@ -19,12 +19,15 @@ mod trust;
 pub use connector::{TlsConnector, names_host};
 pub use store::{Store, StoreError};
 
+use super::conversation::Stream;
+use super::plain::cork;
 use client_certificate::ClientVerifier;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::server::NoServerSessionStorage;
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -127,6 +130,12 @@ pub enum HandshakeError {
 pub struct Peer {
     /// The subject of his certificate, in the form of RFC 2253; `None` if he has shown none.
     pub subject: Option<String>,
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn hold_for_shutdown(&self) {
+        cork(self.get_ref().0);
+    }
 }
 
 /// Speaks the server's side of TLS.
