@@ -250,6 +250,7 @@ impl Applier {
                 shared.storm.begin(std::mem::take(&mut self.leftover));
             }
             drop(state);
+            interleave!();
             self.wake_reached();
             if is_storm {
                 self.weather(&surroundings);
@@ -264,6 +265,7 @@ impl Applier {
             let goes_on = shared
                 .storm
                 .slice(|id| shared.connection(id), surroundings, &mut self.storm);
+            interleave!();
             self.wake_reached();
             if !goes_on {
                 return;

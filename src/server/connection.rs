@@ -181,7 +181,7 @@ impl Connection {
 
     /// Sends what is queued, or has it sent, after it has waited for that. An event that is queued from here on has it wait again.
     pub(super) fn end_to_wait(&self) {
-        self.waits.store(false, Release);
+        self.waits.store(planted!(WaitsOn), Release);
         self.send_promptly();
     }
 

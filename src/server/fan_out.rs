@@ -17,12 +17,14 @@ use super::shared::Shared;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use std::collections::{BTreeMap, VecDeque};
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
 /// A change that reaches so many connections is no storm: the applier wakes them itself, at once.
-pub(super) const AT_ONCE: usize = 64;
+/// Low in tests, so that they have what this does.
+pub(super) const AT_ONCE: usize = if cfg!(test) { 2 } else { 64 };
 /// Connections that are sent theirs, or woken, before others get their turn: fewer than the tasks that a worker of the runtime
 /// runs before it looks at its sockets, or they would pile up. Sending to so many takes about 0.2 ms.
 const CONNECTIONS_PER_TURN: usize = 32;
@@ -94,14 +96,21 @@ pub(super) async fn run(shared: Arc<Shared>) {
             tokio::task::yield_now().await;
             continue;
         }
-        let next_us = due
-            .first_key_value()
-            .map(|((due_us, _), _)| due_us.saturating_sub(now_us));
+        let first = due.first_key_value();
+        let next_us = first.map(|((due_us, _), _)| due_us.saturating_sub(now_us));
         tokio::select! {
             () = shared.fan_out.arrived.notified() => {}
-            () = tokio::time::sleep(Duration::from_micros(next_us.unwrap_or_default())), if next_us.is_some() => {}
+            () = sleep(next_us) => {}
             () = shared.stopped() => return,
         }
+    }
+}
+
+/// Until so many µs have passed; without any, for ever.
+async fn sleep(us: Option<u64>) {
+    match us {
+        Some(us) => tokio::time::sleep(Duration::from_micros(us)).await,
+        None => pending().await,
     }
 }
 

@@ -12,15 +12,17 @@
 //! sleeps. Nobody holds a lock there for which others wait in earnest, since they would not go on.
 //!
 //! What is looked for is the client that waits for ever: a reply that nobody sends, a request that nobody takes in. No tick
-//! brings it on its way here, and no next request: the clients wait for all that they are owed.
+//! brings it on its way here, and no next request: the clients wait for all that they are owed. And in a storm, which is queued
+//! while clients read, an event that comes behind a reply that shows its change, or that comes twice.
 //!
-//! Left out on purpose: everything that `sim` sees, promises above all; storms, whose fan-out is a task of its own; links to
-//! other servers; reads from the disk.
+//! Left out on purpose: what `sim` sees, the other promises above all; links to other servers ([`links`]); reads from the disk.
+//!
+//! [`links`]: super::links
 
-use super::checker::Request;
+use super::checker::{Answer, Request};
 use super::mutant::{self, Mutant};
 use super::sim::number;
-use super::wire;
+use super::wire::{self, Frame};
 use crate::membership::Members;
 use crate::net::{self, PromptWriter, SimulatedSocket, converse};
 use crate::replica::Registry;
@@ -39,6 +41,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic;
 use std::pin::Pin;
+use std::slice;
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -47,11 +50,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const SEED: u64 = 1;
 /// Orders that are tried.
 const ORDERS: usize = 3000;
+/// The same of storms, which take longer.
+const STORM_ORDERS: usize = 400;
 /// Steps after which a client waits for ever: what it waits for takes some hundred.
 const PATIENCE_STEPS: usize = 100_000;
 /// What a client asks for, one request or several at once.
 const ROUNDS: usize = 6;
 const MOST_AT_ONCE: usize = 3;
+/// A storm's watchers, more than are told at once, and the last value, at which they stop.
+const WATCHERS: u16 = 4;
+const LAST_VALUE: u8 = 4;
 /// Changes of mind in one order.
 const CHANGES: usize = 4;
 const STACK_BYTES: usize = 1 << 20;
@@ -180,8 +188,20 @@ impl Client {
         }
     }
 
-    /// Waits for the replies to all that it has asked for, in their order, and for so many events in all.
-    fn await_all(&mut self, events: usize) {
+    /// The znode's value, as read now.
+    fn read(&mut self, watch: bool) -> u8 {
+        let request = get(watch);
+        self.ask(slice::from_ref(&request));
+        let Some(Ok(Answer::Data(value, _))) = self.await_all(0).pop().map(|frame| answer(&request, &frame)) else {
+            panic!("the znode is there");
+        };
+        value.first().copied().unwrap_or_default()
+    }
+
+    /// Waits for the replies to all that it has asked for, in their order, and for so many events in all; gives the
+    /// replies.
+    fn await_all(&mut self, events: usize) -> Vec<Frame> {
+        let mut replies = Vec::new();
         while !self.owed.is_empty() || self.events < events {
             let frame = wire::frame(&self.await_frame()).expect("a frame");
             if frame.xid == EVENT {
@@ -189,8 +209,10 @@ impl Client {
             } else {
                 assert_eq!(self.owed.pop_front(), Some(frame.xid), "the next reply");
                 assert_eq!(frame.error, 0);
+                replies.push(frame);
             }
         }
+        replies
     }
 }
 
@@ -265,16 +287,45 @@ fn get(watch: bool) -> Request {
     }
 }
 
+fn answer(request: &Request, frame: &Frame) -> Result<Answer, i32> {
+    wire::answer(request, frame).expect("a reply")
+}
+
+/// A lone server with its threads; the log's is the first.
+struct Server {
+    member: CrewedMember,
+    threads: VecDeque<thread::JoinHandle<()>>,
+}
+
+impl Server {
+    fn start() -> Server {
+        IS_EXPLORED.set(false);
+        let outstanding_limit = thread_rng().gen_range(1..=3);
+        let member = lone_member(thread_rng().next_u64(), outstanding_limit);
+        IS_EXPLORED.set(true);
+        let (member, works) = member.with_crew(future::block_on);
+        let threads = works.into_iter().map(thread::spawn).collect();
+        Server { member, threads }
+    }
+
+    fn stop(mut self) {
+        let log = self.threads.pop_front().expect("the log's thread");
+        self.member.stop();
+        for thread in self.threads {
+            thread.join().expect("it ends in order");
+        }
+        self.member.stop_log();
+        log.join().expect("it ends in order");
+        IS_EXPLORED.set(false);
+    }
+}
+
 /// Two clients: one writes and reads, the other watches and hears of it.
 fn converse_in_some_order() {
-    IS_EXPLORED.set(false);
-    let outstanding_limit = thread_rng().gen_range(1..=3);
-    let member = lone_member(thread_rng().next_u64(), outstanding_limit);
-    IS_EXPLORED.set(true);
-    let (member, works) = member.with_crew();
-    let mut threads: VecDeque<_> = works.into_iter().map(thread::spawn).collect();
-    let (mut writer, writer_task) = connect(&member, 1);
-    let (mut watcher, watcher_task) = connect(&member, 2);
+    let server = Server::start();
+    let member = &server.member;
+    let (mut writer, writer_task) = connect(member, 1);
+    let (mut watcher, watcher_task) = connect(member, 2);
     for client in [&mut writer, &mut watcher] {
         client.say(&wire::encode_connect(0, SESSION_MS, 0, &[0; 16]));
     }
@@ -320,14 +371,69 @@ fn converse_in_some_order() {
         }
         task.join().expect("the task ends");
     }
-    let log = threads.pop_front().expect("the log's thread");
-    member.stop();
-    threads
+    server.stop();
+}
+
+/// One client writes; the others watch and read as they like: each change is a storm, and queued in slices while they do.
+fn weather_storms_in_some_order() {
+    let server = Server::start();
+    let member = &server.member;
+    let (mut writer, writer_task) = open(member, 0);
+    writer.ask(&[Request::Create {
+        path: ZNODE.to_owned(),
+        value: Vec::new(),
+        ephemeral: false,
+        sequential: false,
+    }]);
+    writer.await_all(0);
+    let watchers: Vec<_> = (1..=WATCHERS).map(|number| open(member, number)).collect();
+    let watching: Vec<_> = watchers
         .into_iter()
-        .for_each(|thread| thread.join().expect("it ends in order"));
-    member.stop_log();
-    log.join().expect("it ends in order");
-    IS_EXPLORED.set(false);
+        .map(|(mut client, task)| {
+            thread::spawn(move || {
+                watch_to_the_end(&mut client);
+                client.hang_up();
+                task.join().expect("the task ends");
+            })
+        })
+        .collect();
+    for value in 1..=LAST_VALUE {
+        writer.ask(&[set(value)]);
+        writer.await_all(0);
+    }
+    for watcher in watching {
+        watcher.join().expect("it has seen the last value");
+    }
+    writer.hang_up();
+    writer_task.join().expect("the task ends");
+    server.stop();
+}
+
+/// A client with its session.
+fn open(member: &CrewedMember, number: u16) -> (Client, thread::JoinHandle<()>) {
+    let (mut client, task) = connect(member, number);
+    client.say(&wire::encode_connect(0, SESSION_MS, 0, &[0; 16]));
+    wire::connected(&client.await_frame()).expect("a session");
+    (client, task)
+}
+
+/// Registers a watch, reads without one until it hears of a change, and begins anew.
+fn watch_to_the_end(client: &mut Client) {
+    let mut watched = client.read(true);
+    while watched != LAST_VALUE {
+        let heard = client.events;
+        while client.events == heard && thread_rng().gen_bool(0.7) {
+            let seen = client.read(false);
+            assert!(client.events > heard || seen == watched, "{seen} before the event");
+        }
+        client.await_all(heard + 1);
+        let next = client.read(true);
+        assert!(
+            next > watched && client.events == heard + 1,
+            "an event without a change"
+        );
+        watched = next;
+    }
 }
 
 /// The explorer tells of every panic in this process as if it were its own; of ours alone, from here on.
@@ -346,7 +452,7 @@ fn keep_to_ourselves() {
     });
 }
 
-fn explore(seed: u64, orders: usize) {
+fn explore(scenario: fn(), seed: u64, orders: usize) {
     keep_to_ourselves();
     let config = || {
         let mut config = Config::new();
@@ -355,13 +461,18 @@ fn explore(seed: u64, orders: usize) {
         config
     };
     // Whoever is drawn goes on; and one goes on for long, which few changes of mind interrupt.
-    Runner::new(RandomScheduler::new_from_seed(seed, orders / 2), config()).run(converse_in_some_order);
-    Runner::new(PctScheduler::new_from_seed(seed, CHANGES, orders / 2), config()).run(converse_in_some_order);
+    Runner::new(RandomScheduler::new_from_seed(seed, orders / 2), config()).run(scenario);
+    Runner::new(PctScheduler::new_from_seed(seed, CHANGES, orders / 2), config()).run(scenario);
 }
 
 #[test]
 fn no_client_waits_for_ever() {
-    explore(SEED, ORDERS);
+    explore(converse_in_some_order, SEED, ORDERS);
+}
+
+#[test]
+fn in_a_storm_every_event_comes_once_and_before_its_change() {
+    explore(weather_storms_in_some_order, SEED, STORM_ORDERS);
 }
 
 /// `SIM_FROM=2 SIM_ORDERS=100000 cargo test --lib many_orders -- --ignored`.
@@ -369,36 +480,38 @@ fn no_client_waits_for_ever() {
 #[ignore = "as many orders as one asks for"]
 fn many_orders() {
     let orders = number("SIM_ORDERS").unwrap_or(30_000);
-    explore(
-        number("SIM_FROM").unwrap_or(SEED + 1),
-        usize::try_from(orders).expect("a number of orders"),
-    );
+    let orders = usize::try_from(orders).expect("a number of orders");
+    let seed = number("SIM_FROM").unwrap_or(SEED + 1);
+    explore(converse_in_some_order, seed, orders);
+    explore(weather_storms_in_some_order, seed, orders / 10);
 }
 
-/// Whether somebody waits for ever when this bug is planted.
-fn is_found(mutant: Mutant) {
-    let outcome = panic::catch_unwind(|| mutant::with(mutant, || explore(SEED, ORDERS)));
+/// Whether somebody notices when this bug is planted, who says so.
+fn is_found(mutant: Mutant, scenario: fn(), orders: usize, says: &str) {
+    let outcome = panic::catch_unwind(|| mutant::with(mutant, || explore(scenario, SEED, orders)));
     IS_EXPLORED.set(false);
     let panic = outcome.expect_err("nobody has noticed");
     let said = panic.downcast_ref::<String>().map_or("", String::as_str);
-    assert!(said.contains("max_steps"), "something else has happened: {said}");
+    assert!(said.contains(says), "something else has happened: {said}");
 }
 
 macro_rules! found {
-    ($($name:ident: $mutant:ident;)*) => {
+    ($($name:ident: $mutant:ident in $scenario:ident, $orders:ident: $says:literal;)*) => {
         $(
             #[test]
             fn $name() {
-                is_found(Mutant::$mutant);
+                is_found(Mutant::$mutant, $scenario, $orders, $says);
             }
         )*
     };
 }
 
 found! {
-    found_task_looks_unseen: TaskLooksUnseen;
-    found_task_says_idle: TaskSaysIdle;
-    found_rest_forgotten: RestForgotten;
-    found_asked_before_the_line: AskedBeforeTheLine;
-    found_part_looks_once: PartLooksOnce;
+    found_task_looks_unseen: TaskLooksUnseen in converse_in_some_order, ORDERS: "max_steps";
+    found_task_says_idle: TaskSaysIdle in converse_in_some_order, ORDERS: "max_steps";
+    found_rest_forgotten: RestForgotten in converse_in_some_order, ORDERS: "max_steps";
+    found_asked_before_the_line: AskedBeforeTheLine in converse_in_some_order, ORDERS: "max_steps";
+    found_part_looks_once: PartLooksOnce in converse_in_some_order, ORDERS: "max_steps";
+    found_not_caught_up: NotCaughtUp in weather_storms_in_some_order, STORM_ORDERS: "before the event";
+    found_waits_on: WaitsOn in weather_storms_in_some_order, STORM_ORDERS: "max_steps";
 }

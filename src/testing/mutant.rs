@@ -50,6 +50,10 @@ pub enum Mutant {
     PartLooksOnce,
     /// What a socket has not taken of a reply is left lying.
     RestForgotten,
+    /// A connection that answers while a storm is being queued does not take its own events first.
+    NotCaughtUp,
+    /// A connection that has been sent a storm's event is still said to wait for it.
+    WaitsOn,
 }
 
 thread_local! {

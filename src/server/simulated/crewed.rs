@@ -5,9 +5,11 @@ use crate::net::PromptWriter;
 use crate::server::LogInput;
 use crate::server::connection::Connection;
 use crate::server::crew::{Crew, Post};
+use crate::server::fan_out;
 use crate::server::inbox::Inbox;
 use crate::server::shared::{DriverInput, Shared};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -22,9 +24,12 @@ pub(crate) struct CrewedMember {
 /// What a thread is to do until it is told to stop.
 pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
+/// What a thread waits for.
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl SimulatedMember {
-    /// Gives its parts to threads: the first work is the log's, the others end first.
-    pub(crate) fn with_crew(self) -> (CrewedMember, Vec<Work>) {
+    /// Gives its parts to threads: the first work is the log's, the others end first. `wait_for` runs a task on its thread.
+    pub(crate) fn with_crew(self, wait_for: fn(Task)) -> (CrewedMember, Vec<Work>) {
         let SimulatedMember {
             shared,
             parting,
@@ -45,6 +50,7 @@ impl SimulatedMember {
         let (inbox, of_driver) = (log_inbox.clone(), crew.clone());
         let driver_has_ended = Arc::<AtomicBool>::default();
         let ends = driver_has_ended.clone();
+        let of_fan_out = shared.clone();
         let works: Vec<Work> = vec![
             Box::new(move || writer.run(&inbox).expect("the log is written")),
             Box::new(move || {
@@ -52,6 +58,7 @@ impl SimulatedMember {
                 ends.store(true, SeqCst);
             }),
             Box::new(move || crew.serve_applier().expect("the applier ends in order")),
+            Box::new(move || wait_for(Box::pin(fan_out::run(of_fan_out)))),
         ];
         let member = CrewedMember {
             shared,
@@ -69,9 +76,10 @@ impl CrewedMember {
         admit(&self.shared, peer, writer)
     }
 
-    /// Has driver and applier end. Ticks, which there are none of here, would write what nobody waits for.
+    /// Has driver, applier and fan-out end. Ticks, which there are none of here, would write what nobody waits for.
     pub(crate) fn stop(&self) {
         self.shared.driver.push(DriverInput::Stop);
+        self.shared.set_stopping();
         interleave_until!({
             self.log.wake();
             self.driver_has_ended.load(SeqCst)
