@@ -47,7 +47,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Where chance begins.
-const SEED: u64 = 1;
+pub(super) const SEED: u64 = 1;
 /// Orders that are tried.
 const ORDERS: usize = 3000;
 /// The same of storms, which take longer.
@@ -75,6 +75,10 @@ thread_local! {
 /// Whether threads go on in an order that is drawn by lot.
 pub fn is_explored() -> bool {
     IS_EXPLORED.get()
+}
+
+pub(super) fn set_explored(is_explored: bool) {
+    IS_EXPLORED.set(is_explored);
 }
 
 /// Lets another thread go on, if that is what is being tried.
@@ -299,10 +303,10 @@ struct Server {
 
 impl Server {
     fn start() -> Server {
-        IS_EXPLORED.set(false);
+        set_explored(false);
         let outstanding_limit = thread_rng().gen_range(1..=3);
         let member = lone_member(thread_rng().next_u64(), outstanding_limit);
-        IS_EXPLORED.set(true);
+        set_explored(true);
         let (member, works) = member.with_crew(future::block_on);
         let threads = works.into_iter().map(thread::spawn).collect();
         Server { member, threads }
@@ -316,7 +320,7 @@ impl Server {
         }
         self.member.stop_log();
         log.join().expect("it ends in order");
-        IS_EXPLORED.set(false);
+        set_explored(false);
     }
 }
 
@@ -452,7 +456,8 @@ fn keep_to_ourselves() {
     });
 }
 
-fn explore(scenario: fn(), seed: u64, orders: usize) {
+/// Runs a scenario in so many orders.
+pub(super) fn explore(scenario: fn(), seed: u64, orders: usize) {
     keep_to_ourselves();
     let config = || {
         let mut config = Config::new();
@@ -487,9 +492,9 @@ fn many_orders() {
 }
 
 /// Whether somebody notices when this bug is planted, who says so.
-fn is_found(mutant: Mutant, scenario: fn(), orders: usize, says: &str) {
+pub(super) fn is_found(mutant: Mutant, scenario: fn(), orders: usize, says: &str) {
     let outcome = panic::catch_unwind(|| mutant::with(mutant, || explore(scenario, SEED, orders)));
-    IS_EXPLORED.set(false);
+    set_explored(false);
     let panic = outcome.expect_err("nobody has noticed");
     let said = panic.downcast_ref::<String>().map_or("", String::as_str);
     assert!(said.contains(says), "something else has happened: {said}");

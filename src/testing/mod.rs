@@ -10,7 +10,7 @@
 //! - `checker` judges what clients have seen, promise by promise.
 //! - `world` is the network, the clocks and the calendar; `faults` is what befalls it.
 //! - `client`, `workload`, `wire`: who speaks with the members, about what, and in which bytes.
-//! - `interleaving` lets the threads of a lone server go on in any order.
+//! - `interleaving` lets the threads of a lone server go on in any order; `links` those that send to another server.
 //! - `mutant` plants defects into the production code, to see that somebody notices.
 //! - `sim` holds the tests: `cargo test --lib testing::sim`, and `SIM_SEEDS=1000 cargo sim` for more.
 //!
@@ -21,6 +21,7 @@ pub mod checker;
 mod client;
 mod faults;
 pub mod interleaving;
+mod links;
 pub mod mutant;
 mod sim;
 mod wire;

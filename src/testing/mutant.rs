@@ -54,6 +54,10 @@ pub enum Mutant {
     NotCaughtUp,
     /// A connection that has been sent a storm's event is still said to wait for it.
     WaitsOn,
+    /// Who has sent what waited for another server does not look whether more came meanwhile.
+    OutboxLooksOnce,
+    /// What a link's socket did not take is overtaken by what came later.
+    RestOvertaken,
 }
 
 thread_local! {

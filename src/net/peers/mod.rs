@@ -35,11 +35,15 @@ mod hello;
 mod outbox;
 mod packing;
 mod recorded;
+#[cfg(test)]
+mod simulated;
 mod stream;
 
 pub use dialler::{DialError, Dialled};
 pub use frame::BODY_BYTES;
 pub use hello::{Hello, HelloError, PROTOCOL_VERSION, Refusal, RefusalCode};
+#[cfg(test)]
+pub(crate) use simulated::SimulatedLink;
 pub use stream::PeerStream;
 
 use super::tls::{TlsAcceptor, TlsConnector};

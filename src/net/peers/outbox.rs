@@ -106,6 +106,7 @@ impl Outbox {
     pub(super) fn flush(&self) -> Sent {
         let mut sent = Sent::default();
         for _ in 0..ROUNDS {
+            interleave!();
             let Some(prompt) = self.begin_prompt() else { return sent };
             sent.messages += prompt.bodies.len() as u64;
             let mut packed = Packed::default();
@@ -126,7 +127,8 @@ impl Outbox {
             return None;
         }
         let writer = state.writer.clone();
-        let Some(writer) = writer.filter(|_| state.bytes <= PROMPT_BYTES && state.rest.is_empty()) else {
+        let has_rest = !state.rest.is_empty() && !planted!(RestOvertaken);
+        let Some(writer) = writer.filter(|_| state.bytes <= PROMPT_BYTES && !has_rest) else {
             drop(state);
             self.filled.notify_one();
             return None;
@@ -149,7 +151,7 @@ impl Outbox {
         }
         state.is_taken = false;
         if rest.is_empty() {
-            return !state.queue.is_empty();
+            return !state.queue.is_empty() && !planted!(OutboxLooksOnce);
         }
         state.rest = rest;
         drop(state);
@@ -186,6 +188,7 @@ impl Outbox {
     /// For the task: waits until there is something for it to send.
     pub(super) async fn filled(&self) {
         while !self.state.lock().is_for_task() {
+            interleave!();
             self.filled.notified().await;
         }
     }
@@ -217,6 +220,12 @@ impl Outbox {
     /// For the task: gives its turn back.
     pub(super) fn taken(&self) {
         self.state.lock().is_taken = false;
+    }
+
+    /// Of a simulation, whose task has nothing else that wakes it.
+    #[cfg(test)]
+    pub(super) fn wake_task(&self) {
+        self.filled.notify_one();
     }
 
     pub(super) fn level(&self) -> Level {
