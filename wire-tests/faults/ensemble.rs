@@ -256,6 +256,16 @@ impl Ensemble {
         }
     }
 
+    /// Of a member that runs.
+    pub(crate) fn process_id(&self, member: usize) -> u32 {
+        self.processes[member].as_ref().expect("it runs").id()
+    }
+
+    /// What a member answers to a four-letter word; nothing if it does not.
+    pub(crate) fn word(&self, member: usize, word: &str) -> String {
+        four_letter_word(self.clients[member], word)
+    }
+
     pub(crate) fn role(&self, member: usize) -> Role {
         if self.processes[member].is_none() {
             return Role::Neither;

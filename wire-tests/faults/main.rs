@@ -22,6 +22,8 @@
 
 #![allow(unreachable_pub, reason = "the modules of a test program are all its own")]
 
+#[cfg(target_os = "linux")]
+mod behind;
 #[allow(
     dead_code,
     reason = "the simulator's checker, which knows more than is asked for here"

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What has not come to pass after so long never will.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 /// Three members, and one that joins them.
 const MEMBERS: usize = 3;
@@ -140,7 +140,8 @@ fn change(ensemble: &mut Ensemble) -> Result<(), String> {
     Ok(())
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
+/// Waits for a condition.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
     let started = Instant::now();
     while !is_so() {
         if started.elapsed() > PATIENCE {
