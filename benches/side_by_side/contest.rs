@@ -81,17 +81,17 @@ impl Measured {
 /// # Errors
 /// The server's.
 pub(crate) fn prepare(addresses: &[SocketAddr]) -> Result<(), String> {
-    make(addresses, &load::common_paths().collect::<Vec<_>>())
+    make(addresses, &load::common_paths().collect::<Vec<_>>(), load::VALUE)
 }
 
 /// Creates what is not there yet; returns when every member shows it.
-fn make(addresses: &[SocketAddr], paths: &[Vec<u8>]) -> Result<(), String> {
+fn make(addresses: &[SocketAddr], paths: &[Vec<u8>], value: &[u8]) -> Result<(), String> {
     let Some(last) = paths.last() else { return Ok(()) };
     let make = || {
         let mut control = Control::open(addresses[0], PATIENCE)?;
         // They are created in order: where the last is, the others are.
         if control.get(last).is_err() {
-            control.create_all(paths.iter().cloned())?;
+            control.create_holding(paths.iter().cloned(), value)?;
         }
         control.close()?;
         for address in &addresses[1..] {
@@ -120,7 +120,8 @@ pub(crate) fn run_row(
         if row.kind == Kind::Sessions {
             return churn::run(addresses, row.sessions, plan, &sample);
         }
-        make(addresses, &load::row_paths(row.kind, generation, row.sessions))?;
+        let paths = load::row_paths(row.kind, generation, row.sessions);
+        make(addresses, &paths, &load::row_value(row.kind))?;
         let mut fleet = Fleet::open(addresses, row.sessions, row.depth)?;
         let mut load = RowLoad::new(row.kind, generation);
         let run = fleet.run(&mut load, row.pace, plan, &sample)?;

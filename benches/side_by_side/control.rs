@@ -13,6 +13,8 @@ use crate::wire::{self, NODE_EXISTS, op};
 const EPHEMERAL: i32 = 1;
 /// Creates sent before their replies are read. Small enough that neither side's socket buffers fill up.
 const PIPELINED_CREATES: usize = 100;
+/// The same of their values.
+const PIPELINED_BYTES: usize = 64 << 10;
 
 /// An open session on a blocking connection.
 #[derive(Debug)]
@@ -43,7 +45,15 @@ impl Control {
     /// # Errors
     /// The connection's, and any error but that the znode exists.
     pub(crate) fn create_all(&mut self, paths: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
-        self.create_each(paths, 0, &[0, NODE_EXISTS])
+        self.create_holding(paths, VALUE)
+    }
+
+    /// The same with another value.
+    ///
+    /// # Errors
+    /// As [`Control::create_all`].
+    pub(crate) fn create_holding(&mut self, paths: impl Iterator<Item = Vec<u8>>, value: &[u8]) -> io::Result<()> {
+        self.create_each(paths, value, 0, &[0, NODE_EXISTS])
     }
 
     /// Creates ephemerals that hold the rows' value.
@@ -51,17 +61,24 @@ impl Control {
     /// # Errors
     /// The connection's, and any error reply.
     pub(crate) fn create_ephemerals(&mut self, paths: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
-        self.create_each(paths, EPHEMERAL, &[0])
+        self.create_each(paths, VALUE, EPHEMERAL, &[0])
     }
 
-    fn create_each(&mut self, paths: impl Iterator<Item = Vec<u8>>, flags: i32, allowed: &[i32]) -> io::Result<()> {
+    fn create_each(
+        &mut self,
+        paths: impl Iterator<Item = Vec<u8>>,
+        value: &[u8],
+        flags: i32,
+        allowed: &[i32],
+    ) -> io::Result<()> {
+        let at_once = (PIPELINED_BYTES / value.len().max(1)).clamp(1, PIPELINED_CREATES);
         let mut paths = paths.peekable();
         while paths.peek().is_some() {
             let mut out = Vec::new();
             let first = self.next_xid;
-            for path in paths.by_ref().take(PIPELINED_CREATES) {
+            for path in paths.by_ref().take(at_once) {
                 wire::request(&mut out, self.next_xid, op::CREATE, |out| {
-                    wire::create_flagged(out, &path, VALUE, flags)
+                    wire::create_flagged(out, &path, value, flags)
                 });
                 self.next_xid += 1;
             }

@@ -19,6 +19,8 @@ pub(crate) const LISTED_CHILDREN: u32 = 100;
 pub(crate) const WIDE_CHILDREN: u32 = 100_000;
 /// A mebibyte, less what path and header need below the default `jute.maxbuffer` of a mebibyte less one.
 pub(crate) const LARGE_VALUE_BYTES: usize = (1 << 20) - 1024;
+/// Znodes of that size that reads spread over.
+pub(crate) const LARGE_KEYS: u32 = 50;
 /// Children under each parent of the memory row.
 pub(crate) const CHILDREN_PER_PARENT: u32 = 1_000;
 /// The xid of every ping and its answer.
@@ -27,6 +29,7 @@ const PING_XID: i32 = -2;
 const MULTI_OPERATIONS: usize = 10;
 
 const GET_REPLY_BYTES: usize = REPLY_HEADER_BYTES + 4 + VALUE.len() + STAT_BYTES;
+const LARGE_GET_REPLY_BYTES: usize = REPLY_HEADER_BYTES + 4 + LARGE_VALUE_BYTES + STAT_BYTES;
 const SET_REPLY_BYTES: usize = REPLY_HEADER_BYTES + STAT_BYTES;
 /// A multi's reply: a header of nine bytes and a Stat each, and the closing header.
 const MULTI_REPLY_BYTES: usize = REPLY_HEADER_BYTES + MULTI_OPERATIONS * (9 + STAT_BYTES) + 9;
@@ -54,12 +57,14 @@ pub(crate) enum Kind {
     Wide,
     /// setData of a mebibyte on the session's own znode.
     Large,
+    /// getData of a mebibyte.
+    LargeGet,
     /// The client's sign of life.
     Ping,
 }
 
 impl Kind {
-    pub(crate) const ALL: [(&'static str, Kind); 11] = [
+    pub(crate) const ALL: [(&'static str, Kind); 12] = [
         ("set", Kind::Set),
         ("create", Kind::Create),
         ("get", Kind::Get),
@@ -70,6 +75,7 @@ impl Kind {
         ("production", Kind::Production),
         ("wide", Kind::Wide),
         ("large", Kind::Large),
+        ("largeget", Kind::LargeGet),
         ("ping", Kind::Ping),
     ];
 
@@ -93,13 +99,15 @@ impl Kind {
             Kind::Production => "production mix",
             Kind::Wide => "getChildren of 100,000",
             Kind::Large => "setData of 1 MiB",
+            Kind::LargeGet => "getData of 1 MiB",
             Kind::Ping => "ping",
         }
     }
 
     /// Whether it changes the tree.
     pub(crate) fn is_write(self) -> bool {
-        !matches!(self, Kind::Get | Kind::Mixed | Kind::Children | Kind::Wide | Kind::Ping)
+        use Kind::{Children, Get, LargeGet, Mixed, Ping, Wide};
+        !matches!(self, Get | LargeGet | Mixed | Children | Wide | Ping)
     }
 }
 
@@ -185,6 +193,7 @@ impl Load for RowLoad {
         match self.kind {
             Kind::Set | Kind::Large => bytes == SET_REPLY_BYTES,
             Kind::Get => bytes == GET_REPLY_BYTES,
+            Kind::LargeGet => bytes == LARGE_GET_REPLY_BYTES,
             Kind::Mixed => bytes == SET_REPLY_BYTES || bytes == GET_REPLY_BYTES,
             Kind::Multi => bytes == MULTI_REPLY_BYTES,
             Kind::Create => bytes > REPLY_HEADER_BYTES + 4,
@@ -288,6 +297,10 @@ fn append_for_row(kind: Kind, generation: u32, place: &mut Place, xid: i32, out:
         Kind::Wide => wire::request(out, xid, op::GET_CHILDREN, |out| {
             wire::read_body(out, WIDE_PARENT, false)
         }),
+        Kind::LargeGet => {
+            let path = large_read_path(place.draw(LARGE_KEYS));
+            wire::request(out, xid, op::GET_DATA, |out| wire::read_body(out, &path, false));
+        }
         Kind::Ping => wire::request(out, xid, op::PING, |_| ()),
         Kind::Sessions | Kind::Large => unreachable!("`churn` opens sessions, and `RowLoad` knows the large value"),
     }
@@ -319,6 +332,7 @@ fn append_multi(place: &mut Place, xid: i32, out: &mut Vec<u8>) {
     });
 }
 
+const LARGE_READ_PARENT: &[u8] = b"/bench/large-read";
 const LIST_PARENT: &[u8] = b"/bench/list";
 const WIDE_PARENT: &[u8] = b"/bench/wide";
 
@@ -328,6 +342,14 @@ pub(crate) fn common_paths() -> impl Iterator<Item = Vec<u8>> {
     let keys = (0..KEYS).map(|key| key_path(key).to_vec());
     let listed = (0..LISTED_CHILDREN).map(|child| format!("/bench/list/child-{child:08}").into_bytes());
     roots.into_iter().chain(keys).chain(listed)
+}
+
+/// The value of the znodes that a row needs beyond the common paths.
+pub(crate) fn row_value(kind: Kind) -> Vec<u8> {
+    match kind {
+        Kind::LargeGet => vec![b'l'; LARGE_VALUE_BYTES],
+        _ => VALUE.to_vec(),
+    }
 }
 
 /// What a row needs beyond the common paths. Where the last one is there, the others are.
@@ -343,6 +365,10 @@ pub(crate) fn row_paths(kind: Kind, generation: u32, sessions: u32) -> Vec<Vec<u
         Kind::Large => {
             let znodes = (0..sessions).map(|session| large_path(session).to_vec());
             std::iter::once(b"/bench/large".to_vec()).chain(znodes).collect()
+        }
+        Kind::LargeGet => {
+            let znodes = (0..LARGE_KEYS).map(|key| large_read_path(key).to_vec());
+            std::iter::once(LARGE_READ_PARENT.to_vec()).chain(znodes).collect()
         }
         _ => Vec::new(),
     }
@@ -374,6 +400,12 @@ fn key_path(key: u32) -> [u8; 15] {
 fn large_path(session: u32) -> [u8; 18] {
     let mut path = *b"/bench/large/00000";
     digits(&mut path[13..18], session);
+    path
+}
+
+fn large_read_path(key: u32) -> [u8; 23] {
+    let mut path = *b"/bench/large-read/00000";
+    digits(&mut path[18..23], key);
     path
 }
 

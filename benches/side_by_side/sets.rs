@@ -120,6 +120,7 @@ const ALL_ROWS: &[&str] = &[
     "mixed:100x16",
     "multi:10x16",
     "children:10x16",
+    "largeget:10x1",
     "sessions:50x1",
     "create:1x1",
     "create:10x1",

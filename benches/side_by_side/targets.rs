@@ -29,10 +29,11 @@ pub(crate) fn of_row(row: Row, servers: usize) -> RowTargets {
     }
     targets.tail = vec![Target::RatioAtMost(1.0)];
     if servers >= 3 {
-        let least = if row.kind.is_write() {
-            ENSEMBLE_WRITES
-        } else {
-            ENSEMBLE_READS
+        let least = match row.kind {
+            // Moves memory, here as there.
+            Kind::LargeGet => 1.0,
+            kind if kind.is_write() => ENSEMBLE_WRITES,
+            _ => ENSEMBLE_READS,
         };
         targets.throughput = vec![Target::RatioAtLeast(least)];
         return targets;
