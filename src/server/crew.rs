@@ -14,7 +14,8 @@
 //! - Threads that lend a hand are bounded: so many rounds ([`ROUNDS`]), entries of so many bytes ([`LIGHT_BYTES`]); beyond, the
 //!   part's own thread goes on. While more waits to be written, the log's thread applies a few commands only ([`FEW_BYTES`]).
 //! - What the driver has for the other servers is sent by whoever ran it, when the driver is free again, or by who runs it
-//!   next: a system call that nobody waits for. A lone command is applied and answered first ([`ANSWERED_FIRST_BYTES`]).
+//!   next. Before what it has committed is applied and answered: a client that has its reply, and whose leader dies then, is let
+//!   in only by servers that know of the commit, as it has seen that zxid; they would learn of it after the next election.
 //! - A part that fails or panics ends, whoever ran it, and its own thread tells.
 //!
 //! Left out on purpose: work for the disk. Appends and checkpoints have threads that may block.
@@ -37,11 +38,6 @@ const LIGHT_BYTES: usize = 16 << 10;
 /// The same for the log's thread while more waits to be written: about a dozen. Their clients are answered before the next
 /// fsync instead of during it, by a thread that is awake; and what those ask then is in the next group, not in the one after.
 const FEW_BYTES: usize = 2 << 10;
-
-/// So little is applied, and answered, before the other servers are sent what there is for them: a lone command or two,
-/// whose client waits, while what the others are told of it then is that it is committed. A small command may do much (a
-/// storm, a session's ephemerals): the others then wait for it, until another thread runs the driver, a tick at most.
-const ANSWERED_FIRST_BYTES: usize = 512;
 
 /// A part that any thread may run.
 pub(super) trait Part: Send {
@@ -192,24 +188,18 @@ impl Crew {
     pub(super) fn lend_a_hand(&self, is_free: bool) {
         let light_bytes = if is_free { LIGHT_BYTES } else { FEW_BYTES };
         for _ in 0..ROUNDS {
-            self.driver.lend_a_hand(|| ());
-            let is_urgent = self.applier.inbox.is_urgent();
-            if !is_urgent || !self.is_soon_applied(ANSWERED_FIRST_BYTES) {
-                self.send();
-            }
-            if !is_urgent {
+            self.drive();
+            if !self.applier.inbox.is_urgent() {
                 return;
             }
             if !self.is_soon_applied(light_bytes) {
                 break;
             }
             self.applier.lend_a_hand(|| ());
-            self.send();
             if !self.driver.inbox.is_urgent() {
                 return;
             }
         }
-        self.send();
         self.applier.inbox.wake();
         if self.driver.inbox.is_urgent() {
             self.driver.inbox.wake();
