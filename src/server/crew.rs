@@ -13,9 +13,10 @@
 //!   is not urgent waits for the log, whose thread runs the driver when it is done, or for the next tick.
 //! - Threads that lend a hand are bounded: so many rounds ([`ROUNDS`]), entries of so many bytes ([`LIGHT_BYTES`]); beyond, the
 //!   part's own thread goes on. While more waits to be written, the log's thread applies a few commands only ([`FEW_BYTES`]).
-//! - What the driver has for the other servers is sent by whoever ran it, when the driver is free again, or by who runs it
-//!   next. Before what it has committed is applied and answered: a client that has its reply, and whose leader dies then, is let
-//!   in only by servers that know of the commit, as it has seen that zxid; they would learn of it after the next election.
+//! - What the driver has for the other servers is sent after each of its turns, by whoever ran it, when the driver is free
+//!   again: a system call that nobody waits for. Only then does that thread apply, and answer, what was committed: a client that
+//!   has its reply, and whose leader dies then, has seen a zxid; servers that do not know of the commit do not let it in before
+//!   the next election. (The applier's own thread, if it is awake, may be faster.)
 //! - A part that fails or panics ends, whoever ran it, and its own thread tells.
 //!
 //! Left out on purpose: work for the disk. Appends and checkpoints have threads that may block.

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::time::Instant;
 
 const MEMBERS: usize = 3;
-/// The least budget that values of this size leave room in.
+/// Small, so that little has to be written.
 const BUDGET_MIB: u64 = 32;
 const VALUE_BYTES: usize = 40 << 10;
 /// 80 MB: more than a member may hold without storing it, and than waits to be applied.
