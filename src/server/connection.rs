@@ -4,17 +4,16 @@
 //! await, a file or a socket.
 
 use super::admission::LARGE_BYTES;
-use super::handshake::NewSession;
 use super::numbers::ConnectionNumbers;
 use super::pending::{Closing, Intake};
 use super::pipeline::{Phase, Pipeline, Surroundings};
 use super::queued::Waiting;
-use super::settings::{ANSWER_BYTES_PER_HOLD, ANSWERS_PER_HOLD, HANDSHAKE_BYTES, Settings};
-use super::shared::{DriverInput, Service, Shared, Word};
+use super::settings::{ANSWER_BYTES_PER_HOLD, ANSWERS_PER_HOLD, Settings};
+use super::shared::{DriverInput, Shared};
 use super::statistics::Statistics;
 use crate::net::tls::HandshakeError;
 use crate::net::{Conversation, Flow, Output, PromptWriter};
-use crate::proto::{Identity, SessionId, frame};
+use crate::proto::{Identity, SessionId};
 use crate::state_machine::{Command, ConnectionId, Missing, Origin, State};
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -39,7 +38,7 @@ pub struct Connection {
     /// When it was accepted: wall time, ms.
     pub established_ms: i64,
     accepted_us: u64,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     pipeline: Mutex<Pipeline>,
     wake: Notify,
     /// The socket's writing side, if it is a plain one, for who has just made its reply.
@@ -51,7 +50,7 @@ pub struct Connection {
     /// Bytes that the last turn left in the socket's buffer: if there are more now, the client has sent something.
     left_bytes: AtomicUsize,
     /// Whether a handshake of it is in work, or waits for others.
-    is_opening: AtomicBool,
+    pub(super) is_opening: AtomicBool,
     /// Whether a large value of it is being written, or waits for others.
     is_writing_large: AtomicBool,
     /// Whether it must end at once.
@@ -347,74 +346,6 @@ impl Connection {
         self.left_bytes.store(received.len(), Relaxed);
         surroundings.statistics.took_in(received_bytes - received.len());
         intake
-    }
-
-    /// The first bytes of a connection are a four-letter word, whose answer this gives, or a handshake.
-    fn first_bytes(
-        &self,
-        received: &mut BytesMut,
-        surroundings: &Surroundings<'_>,
-        intake: &mut Intake,
-    ) -> Option<String> {
-        if !self.with_pipeline(|pipeline| matches!(pipeline.phase, Phase::Handshake)) {
-            return None;
-        }
-        match self.shared.words.answer(received) {
-            Word::Unknown => {}
-            Word::Incomplete => return None,
-            // Some words look at all connections, this one too: its lock must be free.
-            Word::Answer(answer) => return Some(answer),
-        }
-        let here = self.shared.applied_zxid();
-        let new_session: NewSession = self.shared.new_session();
-        if self.shared.service() == Service::ReadOnly {
-            self.first_frame_read_only(received, new_session, surroundings);
-            return None;
-        }
-        self.with_pipeline(|pipeline| {
-            let taken = match frame::split_frame(received, HANDSHAKE_BYTES) {
-                Ok(None) => Ok(()),
-                Ok(Some(_)) if !self.shared.is_serving() => Err(Closing::NotServing),
-                Ok(Some(frame)) => pipeline.connect(&frame, here, new_session, surroundings, intake),
-                Err(error) => Err(error.into()),
-            };
-            if let Err(closing) = taken {
-                pipeline.close(closing, surroundings.statistics);
-            }
-        });
-        if let Some(handshake) = intake.commands.pop() {
-            self.is_opening.store(true, Relaxed);
-            intake.commands.extend(self.shared.begin_handshake(handshake));
-        }
-        None
-    }
-
-    /// The first frame of a connection while there is no leader.
-    fn first_frame_read_only(&self, received: &mut BytesMut, new_session: NewSession, surroundings: &Surroundings<'_>) {
-        let state = self.shared.state.read();
-        let session = self.with_pipeline(|pipeline| {
-            if !matches!(pipeline.phase, Phase::Handshake) {
-                // It was closed meanwhile.
-                return None;
-            }
-            let taken = match frame::split_frame(received, HANDSHAKE_BYTES) {
-                Ok(None) => Ok(()),
-                // Looked at under the pipeline's lock: whoever ends the mode sets this first and closes connections then.
-                Ok(Some(_)) if self.shared.service() != Service::ReadOnly => Err(Closing::NotServing),
-                Ok(Some(frame)) => pipeline.connect_read_only(&frame, &state, new_session, surroundings),
-                Err(error) => Err(error.into()),
-            };
-            if let Err(closing) = taken {
-                pipeline.close(closing, surroundings.statistics);
-            }
-            matches!(pipeline.phase, Phase::Open).then_some(pipeline.session)
-        });
-        drop(state);
-        if let Some(session) = session
-            && let Some(previous) = self.shared.bind(session, self.id)
-        {
-            previous.close(Closing::SessionGone);
-        }
     }
 
     /// A sign of life: reported once per tick, however much arrives.

@@ -1,12 +1,16 @@
 //! The handshake: a new session, or an old one on a new connection.
 
-use super::pending::Closing;
-use super::settings::Settings;
+use super::connection::Connection;
+use super::pending::{Closing, Intake};
+use super::pipeline::{Phase, Pipeline, Surroundings};
+use super::settings::{HANDSHAKE_BYTES, Settings};
+use super::shared::{Service, Word};
 use crate::proto::connect::PASSWORD_BYTES;
-use crate::proto::{ConnectRequest, ConnectResponse, Decoder, OpCode, SessionId, Xid, Zxid};
+use crate::proto::{ConnectRequest, ConnectResponse, Decoder, OpCode, SessionId, Xid, Zxid, frame};
 use crate::state_machine::command::SessionBody;
-use crate::state_machine::{Command, Origin};
-use bytes::Bytes;
+use crate::state_machine::{Applied, Command, Origin};
+use bytes::{Bytes, BytesMut};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Id and password for a session that may be opened: chance, given as an argument.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +44,116 @@ impl Opening {
     }
 }
 
+impl Connection {
+    /// The first bytes of a connection are a four-letter word, whose answer this gives, or a handshake.
+    pub(super) fn first_bytes(
+        &self,
+        received: &mut BytesMut,
+        surroundings: &Surroundings<'_>,
+        intake: &mut Intake,
+    ) -> Option<String> {
+        if !self.with_pipeline(|pipeline| matches!(pipeline.phase, Phase::Handshake)) {
+            return None;
+        }
+        match self.shared.words.answer(received) {
+            Word::Unknown => {}
+            Word::Incomplete => return None,
+            // Some words look at all connections, this one too: its lock must be free.
+            Word::Answer(answer) => return Some(answer),
+        }
+        let here = self.shared.applied_zxid();
+        let new_session: NewSession = self.shared.new_session();
+        if self.shared.service() == Service::ReadOnly {
+            self.first_frame_read_only(received, new_session, surroundings);
+            return None;
+        }
+        self.with_pipeline(|pipeline| {
+            let taken = match frame::split_frame(received, HANDSHAKE_BYTES) {
+                Ok(None) => Ok(()),
+                Ok(Some(_)) if !self.shared.is_serving() => Err(Closing::NotServing),
+                Ok(Some(frame)) => pipeline.connect(&frame, here, new_session, surroundings, intake),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(closing) = taken {
+                pipeline.close(closing, surroundings.statistics);
+            }
+        });
+        if let Some(handshake) = intake.commands.pop() {
+            self.is_opening.store(true, Relaxed);
+            intake.commands.extend(self.shared.begin_handshake(handshake));
+        }
+        None
+    }
+
+    /// The first frame of a connection while there is no leader.
+    fn first_frame_read_only(&self, received: &mut BytesMut, new_session: NewSession, surroundings: &Surroundings<'_>) {
+        let state = self.shared.state.read();
+        let session = self.with_pipeline(|pipeline| {
+            if !matches!(pipeline.phase, Phase::Handshake) {
+                // It was closed meanwhile.
+                return None;
+            }
+            let taken = match frame::split_frame(received, HANDSHAKE_BYTES) {
+                Ok(None) => Ok(()),
+                // Looked at under the pipeline's lock: whoever ends the mode sets this first and closes connections then.
+                Ok(Some(_)) if self.shared.service() != Service::ReadOnly => Err(Closing::NotServing),
+                Ok(Some(frame)) => pipeline.connect_read_only(&frame, &state, new_session, surroundings),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(closing) = taken {
+                pipeline.close(closing, surroundings.statistics);
+            }
+            matches!(pipeline.phase, Phase::Open).then_some(pipeline.session)
+        });
+        drop(state);
+        if let Some(session) = session
+            && let Some(previous) = self.shared.bind(session, self.id)
+        {
+            previous.close(Closing::SessionGone);
+        }
+    }
+}
+
+impl Pipeline {
+    /// The client's first frame: opens or resumes its session. `new_session` is an id and a password for a new one.
+    pub(super) fn connect(
+        &mut self,
+        frame: &Bytes,
+        here: Zxid,
+        new_session: NewSession,
+        surroundings: &Surroundings<'_>,
+        intake: &mut Intake,
+    ) -> Result<(), Closing> {
+        self.numbers.received += 1;
+        surroundings.statistics.packets_received.fetch_add(1, Relaxed);
+        let (opening, command) = open(frame, here, new_session, self.origin, surroundings.settings)?;
+        surroundings
+            .statistics
+            .recorded
+            .handshake(command.op == OpCode::AttachSession);
+        self.phase = Phase::Opening(opening);
+        intake.commands.push(command);
+        Ok(())
+    }
+
+    pub(super) fn opened(&mut self, command: &Command, applied: &Applied, surroundings: &Surroundings<'_>) {
+        let Phase::Opening(opening) = &self.phase else { return };
+        let response = opening.response(command.session, applied.result.is_ok());
+        response.encode_frame(self.outbound.last());
+        self.numbers.sent += 1;
+        surroundings.statistics.packets_sent.fetch_add(1, Relaxed);
+        if applied.result.is_ok() {
+            self.session = command.session;
+            self.timeout_ms = response.timeout_ms;
+            self.phase = Phase::Open;
+        } else {
+            self.close(Closing::SessionGone, surroundings.statistics);
+        }
+    }
+}
+
 /// Reads a ConnectRequest and makes the command that opens or resumes the session.
-pub(super) fn open(
+fn open(
     frame: &Bytes,
     here: Zxid,
     new_session: NewSession,

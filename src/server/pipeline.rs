@@ -19,7 +19,7 @@
 //!
 //! Pure: no sockets, clocks or randomness; the surroundings come in as arguments, commands and barriers come out as values.
 
-use super::handshake::{self, Opening};
+use super::handshake::Opening;
 use super::local::{Asker, Local};
 use super::numbers::ConnectionNumbers;
 use super::outbound::Sending;
@@ -44,7 +44,6 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Room made for a reply before it is written, bytes: most need no more, and the queue grows once instead of six times.
 const REPLY_BYTES: usize = 256;
@@ -221,27 +220,6 @@ impl Pipeline {
             self.tally.received();
             self.request(&frame, surroundings, intake)?;
         }
-        Ok(())
-    }
-
-    /// The client's first frame: opens or resumes its session. `new_session` is an id and a password for a new one.
-    pub(super) fn connect(
-        &mut self,
-        frame: &Bytes,
-        here: Zxid,
-        new_session: handshake::NewSession,
-        surroundings: &Surroundings<'_>,
-        intake: &mut Intake,
-    ) -> Result<(), Closing> {
-        self.numbers.received += 1;
-        surroundings.statistics.packets_received.fetch_add(1, Relaxed);
-        let (opening, command) = handshake::open(frame, here, new_session, self.origin, surroundings.settings)?;
-        surroundings
-            .statistics
-            .recorded
-            .handshake(command.op == OpCode::AttachSession);
-        self.phase = Phase::Opening(opening);
-        intake.commands.push(command);
         Ok(())
     }
 
@@ -462,21 +440,6 @@ impl Pipeline {
                     self.close(Closing::SessionClosed, surroundings.statistics);
                 }
             }
-        }
-    }
-
-    fn opened(&mut self, command: &Command, applied: &Applied, surroundings: &Surroundings<'_>) {
-        let Phase::Opening(opening) = &self.phase else { return };
-        let response = opening.response(command.session, applied.result.is_ok());
-        response.encode_frame(self.outbound.last());
-        self.numbers.sent += 1;
-        surroundings.statistics.packets_sent.fetch_add(1, Relaxed);
-        if applied.result.is_ok() {
-            self.session = command.session;
-            self.timeout_ms = response.timeout_ms;
-            self.phase = Phase::Open;
-        } else {
-            self.close(Closing::SessionGone, surroundings.statistics);
         }
     }
 
