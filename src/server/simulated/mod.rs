@@ -10,9 +10,11 @@
 //! at the start. Simulated: clocks, chance, files, links, and the tree's store, which keeps the records of checkpoints in a
 //! map, and knows which of them a power cut would take away. fjall itself is not simulated: it has threads of its own.
 
+mod alone;
 mod crewed;
 mod disk;
 
+pub(super) use alone::shared_alone;
 pub(crate) use crewed::CrewedMember;
 pub(crate) use disk::SimulatedDisk;
 
@@ -178,37 +180,6 @@ pub(crate) struct SimulatedMember {
     outgoing: Arc<Mutex<Outgoing>>,
     last_persist_us: u64,
     is_loading: bool,
-}
-
-/// What the parts of a lone server share that is fresh, and has none of these parts.
-pub(super) fn shared_alone() -> Arc<Shared> {
-    let plan = MemberPlan {
-        server: ServerId(1),
-        members: Members::default(),
-        slot: 0,
-        seed: 1,
-        log_budget_bytes: 0,
-        leaderless_ms: 0,
-        linearizable_reads: false,
-        values_leave: false,
-        backlog_bytes: u64::MAX,
-        outstanding_limit: 1000,
-    };
-    Arc::new(Shared::new(
-        settings(&plan),
-        (
-            crate::state_machine::State::new(),
-            Loading::new(None, 1),
-            Memory::new(u64::MAX, Zxid::ZERO, 0),
-        ),
-        Watches::new(WatchLimits::default()),
-        Box::new(NoWords),
-        (
-            Clock::simulated(Arc::new(SimulatedTime::default())),
-            Chance::seeded(1),
-            1,
-        ),
-    ))
 }
 
 impl SimulatedMember {
