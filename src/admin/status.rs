@@ -178,6 +178,7 @@ impl Status {
         let counters = [
             ("accepts_failed", &statistics.accepts_failed),
             ("bytes_received_count", &statistics.bytes_received),
+            ("clients_ahead", &statistics.clients_ahead),
             ("connection_rejected", &statistics.connections_rejected),
             ("malformed_connections_closed", &statistics.malformed),
             ("request_throttle_wait_count", &statistics.pauses),

@@ -184,6 +184,15 @@ impl Connection {
         self.send_promptly();
     }
 
+    /// Why its client was sent away, if that is because this ensemble has not come as far.
+    #[cfg(test)]
+    pub(super) fn sent_away_ahead(&self) -> Option<Closing> {
+        self.with_pipeline(|pipeline| match pipeline.phase {
+            Phase::Closing(closing @ Closing::Ahead { .. }) => Some(closing),
+            _ => None,
+        })
+    }
+
     /// Whether something is queued and is neither in other hands nor about to be.
     #[cfg(test)]
     pub(super) fn is_forgotten(&self) -> bool {
@@ -264,6 +273,7 @@ impl Connection {
                 self.shared.statistics.malformed.fetch_add(1, Relaxed);
                 self.shared.complain(self.peer, &closing);
             }
+            Some(closing @ Closing::Ahead { .. }) => self.shared.complain(self.peer, &closing),
             Some(closing) => tracing::debug!(peer = %self.peer, %session, "connection closed: {closing}"),
             None => tracing::debug!(peer = %self.peer, %session, "connection closed by the client"),
         }
@@ -285,7 +295,7 @@ impl Connection {
         let mut pipeline = self.pipeline.lock();
         pipeline.shrink();
         match pipeline.phase {
-            Phase::Handshake => {
+            Phase::Handshake | Phase::Ahead(_) => {
                 let overdue = now_us.saturating_sub(self.accepted_us) > settings.handshake_timeout_ms * 1000;
                 if overdue {
                     self.shared.statistics.handshakes_timed_out.fetch_add(1, Relaxed);

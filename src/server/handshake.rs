@@ -1,4 +1,9 @@
 //! The handshake: a new session, or an old one on a new connection.
+//!
+//! A client that has seen more than is applied here may have been with another ensemble, or this one was set back: it is sent
+//! away without a word, as ZooKeeper does, and nothing is done for its session. But when a leader dies right behind its reply,
+//! the others have what the client has seen in their logs, and none of them knows yet that it is committed. So the client waits
+//! for a read barrier: then all that was committed when it came is applied, and one sees which of the two it is.
 
 use super::connection::Connection;
 use super::pending::{Closing, Intake};
@@ -44,6 +49,17 @@ impl Opening {
     }
 }
 
+/// A handshake of a client that has seen more than is applied here: it waits for a read barrier.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    opening: Opening,
+    command: Command,
+    /// What the client has seen.
+    seen: Zxid,
+    /// Whether the barrier is passed.
+    pub(super) has_caught_up: bool,
+}
+
 impl Connection {
     /// The first bytes of a connection are a four-letter word, whose answer this gives, or a handshake.
     pub(super) fn first_bytes(
@@ -52,20 +68,34 @@ impl Connection {
         surroundings: &Surroundings<'_>,
         intake: &mut Intake,
     ) -> Option<String> {
-        if !self.with_pipeline(|pipeline| matches!(pipeline.phase, Phase::Handshake)) {
-            return None;
+        let is_ahead = self.with_pipeline(|pipeline| match pipeline.phase {
+            Phase::Handshake => Some(false),
+            Phase::Ahead(_) => Some(true),
+            _ => None,
+        })?;
+        if is_ahead {
+            self.catch_up(surroundings, intake);
+        } else {
+            match self.shared.words.answer(received) {
+                Word::Unknown => {}
+                Word::Incomplete => return None,
+                // Some words look at all connections, this one too: its lock must be free.
+                Word::Answer(answer) => return Some(answer),
+            }
+            self.first_frame(received, surroundings, intake);
         }
-        match self.shared.words.answer(received) {
-            Word::Unknown => {}
-            Word::Incomplete => return None,
-            // Some words look at all connections, this one too: its lock must be free.
-            Word::Answer(answer) => return Some(answer),
+        if let Some(handshake) = intake.commands.pop() {
+            self.is_opening.store(true, Relaxed);
+            intake.commands.extend(self.shared.begin_handshake(handshake));
         }
+        None
+    }
+
+    fn first_frame(&self, received: &mut BytesMut, surroundings: &Surroundings<'_>, intake: &mut Intake) {
         let here = self.shared.applied_zxid();
-        let new_session: NewSession = self.shared.new_session();
+        let new_session = self.shared.new_session();
         if self.shared.service() == Service::ReadOnly {
-            self.first_frame_read_only(received, new_session, surroundings);
-            return None;
+            return self.first_frame_read_only(received, new_session, surroundings);
         }
         self.with_pipeline(|pipeline| {
             let taken = match frame::split_frame(received, HANDSHAKE_BYTES) {
@@ -78,11 +108,20 @@ impl Connection {
                 pipeline.close(closing, surroundings.statistics);
             }
         });
-        if let Some(handshake) = intake.commands.pop() {
-            self.is_opening.store(true, Relaxed);
-            intake.commands.extend(self.shared.begin_handshake(handshake));
-        }
-        None
+    }
+
+    /// The client had seen more than was applied here: lets it in if that is no longer so.
+    fn catch_up(&self, surroundings: &Surroundings<'_>, intake: &mut Intake) {
+        self.with_pipeline(|pipeline| {
+            let taken = match self.shared.is_serving() {
+                // Asked under the pipeline's lock: a barrier that is passed was passed before.
+                true => pipeline.catch_up(self.shared.applied_zxid(), intake),
+                false => Err(Closing::NotServing),
+            };
+            if let Err(closing) = taken {
+                pipeline.close(closing, surroundings.statistics);
+            }
+        });
     }
 
     /// The first frame of a connection while there is no leader.
@@ -126,13 +165,42 @@ impl Pipeline {
     ) -> Result<(), Closing> {
         self.numbers.received += 1;
         surroundings.statistics.packets_received.fetch_add(1, Relaxed);
-        let (opening, command) = open(frame, here, new_session, self.origin, surroundings.settings)?;
+        let request = ConnectRequest::decode(&mut Decoder::new(frame)).map_err(Closing::NoHandshake)?;
+        let seen = request.last_zxid_seen;
+        let (opening, command) = open(&request, new_session, self.origin, surroundings.settings);
         surroundings
             .statistics
             .recorded
             .handshake(command.op == OpCode::AttachSession);
-        self.phase = Phase::Opening(opening);
-        intake.commands.push(command);
+        if seen > here && planted!(SentAwayAtOnce) {
+            return Err(Closing::Ahead { seen, here });
+        }
+        if seen > here {
+            surroundings.statistics.clients_ahead.fetch_add(1, Relaxed);
+            self.phase = Phase::Ahead(Box::new(Ahead {
+                opening,
+                command,
+                seen,
+                has_caught_up: false,
+            }));
+            intake.barrier = true;
+        } else {
+            self.phase = Phase::Opening(opening);
+            intake.commands.push(command);
+        }
+        Ok(())
+    }
+
+    /// Lets a client in that was ahead, if what it has seen is applied `here`; sends it away if it never will be.
+    fn catch_up(&mut self, here: Zxid, intake: &mut Intake) -> Result<(), Closing> {
+        match std::mem::replace(&mut self.phase, Phase::Handshake) {
+            Phase::Ahead(ahead) if ahead.seen <= here => {
+                self.phase = Phase::Opening(ahead.opening);
+                intake.commands.push(ahead.command);
+            }
+            Phase::Ahead(ahead) if ahead.has_caught_up => return Err(Closing::Ahead { seen: ahead.seen, here }),
+            phase => self.phase = phase,
+        }
         Ok(())
     }
 
@@ -152,27 +220,13 @@ impl Pipeline {
     }
 }
 
-/// Reads a ConnectRequest and makes the command that opens or resumes the session.
-fn open(
-    frame: &Bytes,
-    here: Zxid,
-    new_session: NewSession,
-    origin: Origin,
-    settings: &Settings,
-) -> Result<(Opening, Command), Closing> {
-    let request = ConnectRequest::decode(&mut Decoder::new(frame)).map_err(Closing::NoHandshake)?;
-    if request.last_zxid_seen > here {
-        // Serving it would show this client the past.
-        return Err(Closing::Behind {
-            seen: request.last_zxid_seen,
-            here,
-        });
-    }
+/// Makes the command that opens or resumes the session.
+fn open(request: &ConnectRequest, new_session: NewSession, origin: Origin, settings: &Settings) -> (Opening, Command) {
     let timeout_ms = settings.negotiate_timeout_ms(request.timeout_ms);
     let (op, session, password) = if request.session.0 == 0 {
         (OpCode::CreateSession, new_session.id, new_session.password)
     } else {
-        (OpCode::AttachSession, request.session, given_password(&request))
+        (OpCode::AttachSession, request.session, given_password(request))
     };
     let body = SessionBody { timeout_ms, password }.to_bytes();
     let command = Command {
@@ -183,14 +237,12 @@ fn open(
         op,
         body,
     };
-    Ok((
-        Opening {
-            timeout_ms,
-            password,
-            read_only: request.read_only,
-        },
-        command,
-    ))
+    let opening = Opening {
+        timeout_ms,
+        password,
+        read_only: request.read_only,
+    };
+    (opening, command)
 }
 
 /// The password that a client shows. One of another length cannot be right; zeros are never given out, so they cannot be

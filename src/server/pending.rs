@@ -107,6 +107,11 @@ pub(super) enum Closing {
     NoHandshake(Malformed),
     #[error("the client has seen zxid {seen}, this server has only come to {here}")]
     Behind { seen: Zxid, here: Zxid },
+    #[error(
+        "its client has seen zxid {seen}, and this ensemble has only come to {here}: the client was with another one, or this \
+         one was set back"
+    )]
+    Ahead { seen: Zxid, here: Zxid },
     #[error("operation {0} is unknown here")]
     UnknownOperation(i32),
     #[error("an auth packet cannot be read: {0}")]

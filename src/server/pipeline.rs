@@ -19,7 +19,7 @@
 //!
 //! Pure: no sockets, clocks or randomness; the surroundings come in as arguments, commands and barriers come out as values.
 
-use super::handshake::Opening;
+use super::handshake::{Ahead, Opening};
 use super::local::{Asker, Local};
 use super::numbers::ConnectionNumbers;
 use super::outbound::Sending;
@@ -67,6 +67,8 @@ pub(super) struct Surroundings<'a> {
 pub(super) enum Phase {
     /// Nothing is known of it.
     Handshake,
+    /// The client has seen more than is applied here.
+    Ahead(Box<Ahead>),
     /// Its session is being opened or resumed.
     Opening(Opening),
     /// It has a session.
@@ -166,7 +168,7 @@ impl Pipeline {
         match self.phase {
             Phase::Closing(_) if self.outbound.is_empty() && !self.is_outbound_lent() => Flow::Close,
             Phase::Closing(_) => Flow::Pause,
-            Phase::Opening(_) => Flow::Pause,
+            Phase::Ahead(_) | Phase::Opening(_) => Flow::Pause,
             Phase::Handshake => Flow::Read,
             Phase::Open if self.is_full(surroundings) => Flow::Pause,
             Phase::Open => Flow::Read,
@@ -415,7 +417,7 @@ impl Pipeline {
     /// A write of this connection was applied: its reply is queued.
     pub(super) fn applied(&mut self, command: &Command, applied: &Applied, surroundings: &Surroundings<'_>) {
         match self.phase {
-            Phase::Closing(_) | Phase::Handshake => return,
+            Phase::Closing(_) | Phase::Handshake | Phase::Ahead(_) => return,
             Phase::Opening(_) => return self.opened(command, applied, surroundings),
             Phase::Open => {}
         }
@@ -445,6 +447,9 @@ impl Pipeline {
 
     /// The barrier that was asked for is passed: what was committed before it is applied here.
     pub(super) fn barrier_passed(&mut self) {
+        if let Phase::Ahead(ahead) = &mut self.phase {
+            return ahead.has_caught_up = true;
+        }
         let mut kinds = self.pending.iter_mut().map(|pending| &mut pending.kind);
         let asked = kinds.find_map(|kind| match kind {
             Kind::Sync { barrier, .. } if *barrier == Barrier::Asked => Some(barrier),

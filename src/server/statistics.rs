@@ -27,6 +27,8 @@ pub struct Statistics {
     pub accepts_failed: AtomicU64,
     /// Connections closed because they opened no session in time.
     pub handshakes_timed_out: AtomicU64,
+    /// Connections whose client had seen more than was applied here, and had to wait.
+    pub clients_ahead: AtomicU64,
     /// TLS handshakes under way.
     pub tls_handshakes: AtomicUsize,
     /// TLS handshakes that failed, or took too long.
@@ -111,6 +113,7 @@ impl Default for Statistics {
             accepts_failed: AtomicU64::new(0),
             tls_handshakes: AtomicUsize::new(0),
             handshakes_timed_out: AtomicU64::new(0),
+            clients_ahead: AtomicU64::new(0),
             tls_handshakes_failed: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
             slow_clients: AtomicU64::new(0),

@@ -48,6 +48,8 @@ pub enum Mutant {
     AskedBeforeTheLine,
     /// Who has run a part does not look whether something came meanwhile.
     PartLooksOnce,
+    /// A client that has seen more than is applied here is sent away before anybody was asked.
+    SentAwayAtOnce,
     /// What a socket has not taken of a reply is left lying.
     RestForgotten,
     /// A connection that answers while a storm is being queued does not take its own events first.

@@ -134,6 +134,13 @@ fn a_member_that_is_behind_takes_no_entries_and_all_goes_on() {
     assert!(refused > 50, "only {refused} messages with entries were not taken");
 }
 
+#[test]
+fn a_client_that_has_seen_more_than_is_applied_waits_until_it_is() {
+    let clients_ahead = |seed| keeps_promises(Scenario::of_seed(seed)).0.clients_ahead;
+    let ahead: u64 = (1..=12).map(clients_ahead).sum();
+    assert!(ahead > 5, "only {ahead} clients had to wait");
+}
+
 /// Runs seeds and adds up what was judged.
 fn run_seeds(seeds: impl Iterator<Item = u64>) {
     let started = std::time::Instant::now();
@@ -219,6 +226,9 @@ const UNSTORED: &str = "which is not stored";
 /// What a member says that has more of its commands applied than it has submitted (NoReconnectOnFailover).
 const COUNTED: &str = "were submitted";
 
+/// What the simulation says where a server has lost what a client has seen, or has not asked whether the others have it (Durable).
+const SENT_AWAY: &str = "has only seen what is said here";
+
 macro_rules! is_found {
     ($($name:ident: $mutant:expr, $voters:literal, $weather:expr, [$($found_by:expr),*];)*) => {
         $(
@@ -236,13 +246,13 @@ macro_rules! is_found {
 }
 
 is_found! {
-    ack_before_fsync: Mutant::AckBeforeFsync, 1, Weather::Storm, ["Durable"];
+    ack_before_fsync: Mutant::AckBeforeFsync, 1, Weather::Storm, ["Durable", SENT_AWAY];
     ack_before_write: Mutant::AckBeforeWrite, 3, Weather::Storm, ["Durable", FORGOTTEN, COUNTED_ABSENT];
     commit_alone: Mutant::CommitAlone, 3, Weather::Storm, ["Durable", FORGOTTEN, COUNTED_ABSENT];
     vote_after_wipe: Mutant::VoteAfterWipe, 3, Weather::Amnesia, ["Durable"];
     last_entry_lost: Mutant::LastEntryLost, 1, Weather::Storm, ["Durable"];
     own_clock: Mutant::OwnClock, 3, Weather::Calm, ["TotalOrder", DIVERGED];
-    sync_alone: Mutant::SyncAlone, 3, Weather::Storm, ["Linear"];
+    sync_alone: Mutant::SyncAlone, 3, Weather::Storm, ["Linear", SENT_AWAY];
     read_overtakes: Mutant::ReadOvertakes, 3, Weather::Calm, ["SessionOrder"];
     event_after_reply: Mutant::EventAfterReply, 3, Weather::Calm, ["EventBeforeData"];
     event_forgotten: Mutant::EventForgotten, 3, Weather::Calm, ["WatchComplete"];
@@ -250,6 +260,7 @@ is_found! {
     deadlines_go_on: Mutant::DeadlinesGoOn, 3, Weather::Deaths, ["NoFalseExpiry"];
     touches_dropped: Mutant::TouchesDropped, 3, Weather::Calm, ["NoFalseExpiry"];
     sessions_not_stored: Mutant::SessionsNotStored, 1, Weather::Storm, ["NoFalseExpiry", UNSTORED];
+    sent_away_at_once: Mutant::SentAwayAtOnce, 3, Weather::Storm, [SENT_AWAY];
     half_multi: Mutant::HalfMulti, 3, Weather::Calm, ["Atomic"];
     taken_twice: Mutant::TakenTwice, 3, Weather::Storm, ["NoReconnectOnFailover", COUNTED];
     forwarded_early: Mutant::ForwardedEarly, 3, Weather::Deaths, ["NoReconnectOnFailover", COUNTED];

@@ -259,6 +259,12 @@ impl Connection {
 
     /// Sends a handshake and reads its answer; `None` if the server closed instead of answering.
     pub fn shake_hands(&mut self, handshake: &Handshake) -> Result<Option<Welcome>, Malformed> {
+        self.offer_hand(handshake);
+        self.welcome()
+    }
+
+    /// Sends a handshake.
+    pub fn offer_hand(&mut self, handshake: &Handshake) {
         let mut body = Writer::default();
         body.int(0);
         body.long(handshake.last_zxid_seen);
@@ -271,6 +277,10 @@ impl Connection {
         let mut bytes = framed(&body.bytes);
         bytes.extend_from_slice(&handshake.behind);
         self.send(&bytes);
+    }
+
+    /// Reads the answer to a handshake; `None` if the server closed instead of answering.
+    pub fn welcome(&mut self) -> Result<Option<Welcome>, Malformed> {
         let frame = match self.receive() {
             Received::Frame(frame) => frame,
             Received::Closed => return Ok(None),

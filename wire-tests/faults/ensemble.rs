@@ -410,30 +410,73 @@ fn four_letter_word(address: SocketAddr, word: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// What a client keeps of its session when it loses its connection.
+pub(crate) struct Ticket {
+    pub(crate) session: i64,
+    pub(crate) password: Vec<u8>,
+    /// The greatest zxid that it has seen.
+    pub(crate) last_zxid: i64,
+}
+
 /// A short session on one member, for preparing and for the last look.
 pub(crate) struct Visit {
     connection: Connection,
     xid: i32,
+    ticket: Ticket,
 }
 
 impl Visit {
     pub(crate) fn open(address: SocketAddr) -> Result<Self, String> {
+        let none = Ticket {
+            session: 0,
+            password: Vec::new(),
+            last_zxid: 0,
+        };
+        Self::resume(address, none, Duration::from_secs(5), || ())
+    }
+
+    /// On one connection, without a second try. Does `meanwhile` when the handshake is sent.
+    pub(crate) fn resume(
+        address: SocketAddr,
+        ticket: Ticket,
+        patience: Duration,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Self, String> {
         let mut connection = Connection::open(address).map_err(|error| error.to_string())?;
-        let patience = connection.set_patience(Duration::from_secs(5));
+        let patience = connection.set_patience(patience);
         patience.map_err(|error| error.to_string())?;
         let handshake = Handshake {
-            last_zxid_seen: 0,
+            last_zxid_seen: ticket.last_zxid,
             timeout_ms: 10_000,
-            session_id: 0,
-            password: Vec::new(),
+            session_id: ticket.session,
+            password: ticket.password,
             with_read_only_byte: true,
             behind: Vec::new(),
         };
-        match connection.shake_hands(&handshake) {
-            Ok(Some(welcome)) if welcome.session_id != 0 => Ok(Self { connection, xid: 0 }),
+        connection.offer_hand(&handshake);
+        meanwhile();
+        match connection.welcome() {
+            Ok(Some(welcome)) if welcome.session_id != 0 => {
+                let ticket = Ticket {
+                    session: welcome.session_id,
+                    password: welcome.password,
+                    last_zxid: ticket.last_zxid,
+                };
+                Ok(Self {
+                    connection,
+                    xid: 0,
+                    ticket,
+                })
+            }
             Ok(_) => Err("no session was opened".to_owned()),
             Err(Malformed(reason)) => Err(reason),
         }
+    }
+
+    /// The connection is lost.
+    pub(crate) fn lose(self) -> Ticket {
+        self.connection.drop_now();
+        self.ticket
     }
 
     /// One request; its error code and body.
@@ -442,7 +485,8 @@ impl Visit {
         self.connection.send(&wire::request(self.xid, operation, body));
         match self.connection.receive() {
             Received::Frame(frame) => {
-                let (xid, _, error) = wire::header(&mut Reader::new(&frame)).map_err(|Malformed(reason)| reason)?;
+                let (xid, zxid, error) = wire::header(&mut Reader::new(&frame)).map_err(|Malformed(reason)| reason)?;
+                self.ticket.last_zxid = self.ticket.last_zxid.max(zxid);
                 if xid != self.xid {
                     return Err(format!("a reply to {xid} where {} is due", self.xid));
                 }

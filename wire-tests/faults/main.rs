@@ -22,6 +22,7 @@
 
 #![allow(unreachable_pub, reason = "the modules of a test program are all its own")]
 
+mod ahead;
 #[cfg(target_os = "linux")]
 mod behind;
 #[allow(

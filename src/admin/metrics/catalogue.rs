@@ -6,7 +6,7 @@
 //! | who | names |
 //! |---|---|
 //! | read when asked for | all gauges but those below; `bytes_received_count`, `connection_rejected`, `sessionless_connections_expired`, `unsuccessful_handshake` (of TLS), `request_throttle_wait_count` (a socket was not read on because of a limit) |
-//! | the same (names of our own) | gauges `client_connection_limit`, `client_queued_bytes`, `handshakes_waiting`, `large_values_waiting`; `accepts_failed`, `malformed_connections_closed`, `slow_clients_closed`, `watches_refused` |
+//! | the same (names of our own) | gauges `client_connection_limit`, `client_queued_bytes`, `handshakes_waiting`, `large_values_waiting`; `accepts_failed`, `clients_ahead`, `malformed_connections_closed`, `slow_clients_closed`, `watches_refused` |
 //! | session pipelines | `readlatency`, `updatelatency`, `response_bytes`, `watch_bytes`, `*_client_response_size`, `connection_request_count`, `connection_revalidate_count` |
 //! | log thread | `fsynctime`, `sync_process_time`, `sync_processor_batch_size`, `sync_processor_queue_size`, `sync_processor_request_queued` |
 //! | driver | `proposal_count`, `election_time`, `looking_count`; of our own: `appends_refused` |
@@ -39,6 +39,7 @@ pub(super) const COUNTERS: &[&str] = &[
     "add_dead_watcher_stall_time",
     "appends_refused",
     "bytes_received_count",
+    "clients_ahead",
     "cnxn_closed_without_zk_server_running",
     "commit_count",
     "connection_drop_count",

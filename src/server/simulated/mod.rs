@@ -460,8 +460,18 @@ impl SimulatedMember {
         connection.is_forgotten()
     }
 
+    /// How many clients had to wait because this member had not come as far.
+    pub(crate) fn clients_ahead(&self) -> u64 {
+        self.shared.statistics.clients_ahead.load(Ordering::Relaxed)
+    }
+
     /// The socket of a connection is closed.
     pub(crate) fn ended(connection: &Connection) {
+        assert_eq!(
+            connection.sent_away_ahead(),
+            None,
+            "a client has only seen what is said here"
+        );
         connection.ended();
     }
 

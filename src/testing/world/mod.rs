@@ -110,6 +110,8 @@ pub(super) struct Outcome {
     pub(super) simulated_us: u64,
     /// Messages with entries that members did not take, in the lives that have not ended.
     pub(super) appends_refused: u64,
+    /// Clients that had to wait because a member had not come as far, likewise.
+    pub(super) clients_ahead: u64,
     /// Bytes to clients that others than their sockets' tasks have sent.
     pub(super) prompt_bytes: u64,
 }
@@ -332,12 +334,13 @@ impl World {
         for event in &self.recorder.history {
             self.recorder.fingerprint.write(format!("{event:?}").as_bytes());
         }
-        let running = self.members.iter().filter_map(|member| member.running.as_ref());
+        let running = || self.members.iter().filter_map(|member| member.running.as_ref());
         Outcome {
             fingerprint: self.recorder.fingerprint.finish(),
             history: self.recorder.history,
             simulated_us,
-            appends_refused: running.map(SimulatedMember::appends_refused).sum(),
+            appends_refused: running().map(SimulatedMember::appends_refused).sum(),
+            clients_ahead: running().map(SimulatedMember::clients_ahead).sum(),
             prompt_bytes: self.prompt_bytes,
         }
     }
