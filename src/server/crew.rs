@@ -24,6 +24,7 @@
 use super::checkpointer::Checkpointer;
 use super::driver::Driver;
 use super::inbox::Inbox;
+use super::log_writer::LogWriter;
 use super::{ApplierInput, Failure};
 use crate::net::peers::Links;
 use parking_lot::Mutex;
@@ -177,6 +178,7 @@ impl<P: Part> Seat<P> {
 
 /// The parts that any thread may run. They hold what all parts share, and that holds them, until they end.
 pub(super) struct Crew {
+    pub(super) log: Post<LogWriter>,
     pub(super) driver: Post<Driver>,
     pub(super) applier: Post<Checkpointer>,
     /// Takes what the driver has for the other servers. A lone server has none.
@@ -205,6 +207,12 @@ impl Crew {
         if self.driver.inbox.is_urgent() {
             self.driver.inbox.wake();
         }
+    }
+
+    /// The log's own thread.
+    pub(super) fn serve_log(&self) -> Result<(), Failure> {
+        // What waits to be written is more urgent than applying what was.
+        self.log.serve(|| self.lend_a_hand(self.log.inbox.is_empty()))
     }
 
     /// The driver's own thread. What comes of a turn is applied here too, if that is soon done.

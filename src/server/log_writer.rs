@@ -1,6 +1,6 @@
 //! The log's thread: one write and one fsync for all appends that wait.
 
-use super::inbox::Inbox;
+use super::crew::{Part, Turned};
 use super::recorded::OfLog;
 use super::shared::{DriverInput, Shared};
 use super::{Failure, LogInput};
@@ -22,7 +22,7 @@ pub struct Syncing {
     pub warn_after: Duration,
 }
 
-/// The log's writer, on its thread.
+/// The log's writer.
 pub(super) struct LogWriter {
     shared: Arc<Shared>,
     log: SegmentLog,
@@ -40,23 +40,8 @@ impl LogWriter {
         }
     }
 
-    /// Writes until it is told to stop.
-    pub(super) fn run(mut self, inbox: &Inbox<LogInput>) -> Result<(), Failure> {
-        let mut inputs = Vec::new();
-        loop {
-            inbox.await_batch(&mut inputs, IDLE);
-            let stop = self.turn(&mut inputs)?;
-            interleave!();
-            // What waits to be written is more urgent than applying what was.
-            self.shared.lend_a_hand(inbox.is_empty());
-            if stop {
-                return Ok(());
-            }
-        }
-    }
-
     /// Writes what `inputs` bring; says whether it is told to stop.
-    pub(super) fn turn(&mut self, inputs: &mut Vec<LogInput>) -> Result<bool, Failure> {
+    pub(super) fn write(&mut self, inputs: &mut Vec<LogInput>) -> Result<bool, Failure> {
         self.group.recorded.took(inputs.len());
         let mut stop = false;
         for input in inputs.drain(..) {
@@ -81,6 +66,20 @@ impl LogWriter {
             self.log.flush(Durability::Now)?;
         }
         Ok(stop)
+    }
+}
+
+impl Part for LogWriter {
+    type Input = LogInput;
+    const NAME: &'static str = "log";
+
+    fn turn(&mut self, inputs: &mut Vec<LogInput>, _is_lent: bool) -> Result<Turned, Failure> {
+        let is_told_to_stop = self.write(inputs)?;
+        Ok(if is_told_to_stop { Turned::Ended } else { Turned::Done })
+    }
+
+    fn rest(&self) -> Duration {
+        IDLE
     }
 }
 

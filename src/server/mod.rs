@@ -387,18 +387,18 @@ impl Server {
             membership,
         );
         let checkpointer = Checkpointer::new(shared.clone(), parts.applier, store_inbox.clone(), checkpoints);
+        let writer = LogWriter::new(shared.clone(), parts.log, syncing);
         let crew = Crew {
+            log: Post::new(writer, log_inbox.clone()),
             driver: Post::new(driver, shared.driver.clone()),
             applier: Post::new(checkpointer, applier_inbox),
             links: linked.as_ref().map(|linked| Arc::downgrade(&linked.links)),
         };
-        let inbox = log_inbox.clone();
-        let writer = LogWriter::new(shared.clone(), parts.log, syncing);
-        spawn("log", Box::new(move || writer.run(&inbox)))?;
         let crew = Arc::new(crew);
         // Nobody else sets it.
         let _ = shared.crew.set(crew.clone());
-        let of_driver = crew.clone();
+        let (of_log, of_driver) = (crew.clone(), crew.clone());
+        spawn("log", Box::new(move || of_log.serve_log()))?;
         spawn("driver", Box::new(move || of_driver.serve_driver()))?;
         spawn("applier", Box::new(move || crew.serve_applier()))?;
         let (of_shared, tree) = (shared.clone(), parts.tree);

@@ -41,18 +41,19 @@ impl SimulatedMember {
             ..
         } = self;
         let crew = Arc::new(Crew {
+            log: Post::new(writer, log_inbox.clone()),
             driver: Post::new(driver, shared.driver.clone()),
             applier: Post::new(checkpointer, applier_inbox),
             links: None,
         });
         // Nobody else sets it.
         let _ = shared.crew.set(crew.clone());
-        let (inbox, of_driver) = (log_inbox.clone(), crew.clone());
+        let (of_log, of_driver) = (crew.clone(), crew.clone());
         let driver_has_ended = Arc::<AtomicBool>::default();
         let ends = driver_has_ended.clone();
         let of_fan_out = shared.clone();
         let works: Vec<Work> = vec![
-            Box::new(move || writer.run(&inbox).expect("the log is written")),
+            Box::new(move || of_log.serve_log().expect("the log is written")),
             Box::new(move || {
                 of_driver.serve_driver().expect("the driver ends in order");
                 ends.store(true, SeqCst);
