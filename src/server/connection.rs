@@ -360,9 +360,9 @@ impl Connection {
 
     /// A sign of life: reported once per tick, however much arrives.
     fn touch(&self, session: SessionId) {
-        let tick = self.shared.tick();
+        let tick = self.shared.signs.tick();
         if self.touched_tick.swap(tick, Relaxed) != tick {
-            self.shared.touch(session);
+            self.shared.signs.touch(session);
         }
     }
 

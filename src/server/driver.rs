@@ -292,7 +292,7 @@ impl Driver {
             return Ok(());
         }
         self.progress.next_tick_us = now_us + TICK_MS * 1000;
-        let touched = self.shared.next_tick();
+        let touched = self.shared.signs.next_tick();
         if self.shared.service() == Service::ReadOnly {
             self.shared.age_read_only(&touched);
         } else {

@@ -94,7 +94,7 @@ impl Shared {
     pub(super) fn touch_waiting(&self) {
         for admission in [&self.handshakes, &self.large_values] {
             for session in admission.sessions_waiting() {
-                self.touch(session);
+                self.signs.touch(session);
             }
         }
     }

@@ -66,6 +66,7 @@ mod recovery;
 pub mod sasl;
 pub mod settings;
 pub mod shared;
+mod signs;
 mod snapshot;
 pub mod space;
 mod stall;

@@ -16,6 +16,7 @@ use super::pending::Closing;
 use super::pipeline::Surroundings;
 use super::read_only::ReadOnlySessions;
 use super::settings::Settings;
+use super::signs::Signs;
 use super::snapshot::{SnapshotArrived, SnapshotView};
 use super::statistics::Statistics;
 use super::storm::Storm;
@@ -201,9 +202,7 @@ pub struct Shared {
     /// Large values that are being written.
     pub(super) large_values: Admission,
     complaints: Mutex<HashMap<IpAddr, u64, RandomState>>,
-    /// Sessions that gave a sign of life in this tick.
-    touched: Mutex<Vec<SessionId>>,
-    tick: AtomicU64,
+    pub(super) signs: Signs,
     applied_zxid: AtomicI64,
     ensemble: EnsembleBoard,
     service: Mutex<Service>,
@@ -251,9 +250,7 @@ impl Shared {
             handshakes: Admission::new(HANDSHAKES),
             large_values: Admission::new(LARGE_VALUES),
             complaints: Mutex::default(),
-            touched: Mutex::default(),
-            // 0 is what a connection starts with that has not been touched.
-            tick: AtomicU64::new(1),
+            signs: Signs::default(),
             ensemble: EnsembleBoard::default(),
             service: Mutex::new(Service::Nobody),
             read_only: Mutex::default(),
@@ -488,20 +485,6 @@ impl Shared {
         self.is_stopping.store(true, Ordering::Release);
         self.stopping.cancel();
         self.set_service(Service::Nobody);
-    }
-
-    pub(super) fn tick(&self) -> u64 {
-        self.tick.load(Ordering::Relaxed)
-    }
-
-    /// Begins the next tick; gives the sessions that gave a sign of life in the last one.
-    pub(super) fn next_tick(&self) -> Vec<SessionId> {
-        self.tick.fetch_add(1, Ordering::Relaxed);
-        std::mem::take(&mut *self.touched.lock())
-    }
-
-    pub(super) fn touch(&self, session: SessionId) {
-        self.touched.lock().push(session);
     }
 
     /// Random bytes.
