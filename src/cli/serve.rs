@@ -18,7 +18,7 @@ use crate::storage::log::LogOptions;
 use crate::storage::tree::TreeOptions;
 use crate::watch::WatchLimits;
 use clap::Args;
-use std::num::NonZeroU32;
+use std::num::{NonZero, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ const READ_ONLY_AFTER_MS: u64 = 2000;
 const IO_EVENTS: usize = 128;
 /// The same while it has tasks to run. Fewer than the 61 that it runs before it looks again, so that its queue does not grow.
 const BUSY_IO_EVENTS: usize = 48;
+
+/// Threads that serve clients, however few cores there are: one may wait for the log's disk.
+const LEAST_WORKERS: usize = 2;
 
 /// Bytes that may wait for all clients together, however small the memory's budget.
 const LEAST_OUTBOUND_TOTAL_BYTES: usize = 64 << 20;
@@ -121,7 +124,9 @@ fn serve(arguments: &ServeArguments) -> Result<(), ServeError> {
     let started = Instant::now();
     let config = load_config(arguments)?;
     check_directories(&config)?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.max(LEAST_WORKERS))
         .enable_all()
         .max_io_events_per_tick(IO_EVENTS)
         .max_io_events_per_busy_tick(BUSY_IO_EVENTS)

@@ -464,6 +464,9 @@ impl Applier {
     fn wake_reached(&mut self) {
         // Runs of the same connection are common: one wake serves them all.
         self.reached.dedup_by_key(|connection| connection.id);
+        if self.reached.len() > 1 || !self.storm.is_empty() {
+            self.shared.signs.others_are_there();
+        }
         let is_prompt = self.reached.len() <= PROMPT_CONNECTIONS;
         for connection in self.reached.drain(..) {
             if is_prompt {

@@ -4,6 +4,7 @@
 //! await, a file or a socket.
 
 use super::admission::LARGE_BYTES;
+use super::crew::Helper;
 use super::numbers::ConnectionNumbers;
 use super::pending::{Closing, Intake};
 use super::pipeline::{Phase, Pipeline, Surroundings};
@@ -381,7 +382,7 @@ impl Connection {
         }
         if intake.barrier {
             self.shared.driver.put(DriverInput::Barrier(self.id));
-            self.shared.lend_a_hand(true);
+            self.shared.lend_a_hand(Helper::Free);
         }
     }
 

@@ -1,11 +1,13 @@
 //! Who runs the driver and the applier: any thread that has just given them something to do and finds them free, else their
-//! own threads. A write that is alone thus crosses from thread to thread twice instead of five times: to the log, whose
-//! fsync nobody else should wait for, and back to its connection.
+//! own threads. A write thus crosses from thread to thread twice instead of five times: to the log, whose fsync nobody else
+//! should wait for, and back to its connection.
 //!
 //! ```text
 //!   connection's task ─ commands ─▶ driver, here and now ─▶ log thread: fsync ─▶ driver, applier, there ─▶ connection's task
 //!                                        │ while the log is busy: commands stay in the inbox, and are one batch when it is done
 //! ```
+//!
+//! While one client is alone there is nobody else: its task writes the log as well, and the write crosses no thread.
 //!
 //! Invariants:
 //! - One thread at a time is at a part ([`Post::lend_a_hand`] takes its seat, or leaves it to who has it).
@@ -17,18 +19,26 @@
 //!   again: a system call that nobody waits for. Only then does that thread apply, and answer, what was committed: a client that
 //!   has its reply, and whose leader dies then, has seen a zxid; servers that do not know of the commit do not let it in before
 //!   the next election. (The applier's own thread, if it is awake, may be faster.)
+//! - A task that writes the log holds one of the runtime's threads, which may be the one that learns of other sockets. It does
+//!   so only while nobody else speaks or is told anything ([`Signs::is_quiet`]), and nothing that it has woken waits behind it.
+//!   Should the disk stand still, another of those threads takes over within a tick ([`Shared::relieve`]); there are two at least.
 //! - A part that fails or panics ends, whoever ran it, and its own thread tells.
 //!
-//! Left out on purpose: work for the disk. Appends and checkpoints have threads that may block.
+//! Left out on purpose: checkpoints, whose threads may block for long; and what comes by the links writes no log, since a link
+//! must live on while the disk stands still.
+//!
+//! [`Shared::relieve`]: super::shared::Shared::relieve
+//! [`Signs::is_quiet`]: super::signs::Signs::is_quiet
 
 use super::checkpointer::Checkpointer;
 use super::driver::Driver;
 use super::inbox::Inbox;
 use super::log_writer::LogWriter;
-use super::{ApplierInput, Failure};
+use super::{ApplierInput, Failure, LogInput};
 use crate::net::peers::Links;
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -40,6 +50,20 @@ const LIGHT_BYTES: usize = 16 << 10;
 /// The same for the log's thread while more waits to be written: about a dozen. Their clients are answered before the next
 /// fsync instead of during it, by a thread that is awake; and what those ask then is in the next group, not in the one after.
 const FEW_BYTES: usize = 2 << 10;
+/// Bytes of entries that a client's task writes to the log itself: a command or a few. What a client that is alone pipelines,
+/// the log's thread groups.
+const LONE_BYTES: usize = 512;
+
+/// Who lends a hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Helper {
+    /// The task of a client that is alone: it may write the log.
+    Alone,
+    /// A thread that has nothing more urgent to do.
+    Free,
+    /// The log's thread while more waits to be written.
+    Busy,
+}
 
 /// A part that any thread may run.
 pub(super) trait Part: Send {
@@ -125,24 +149,31 @@ impl<P: Part> Post<P> {
     /// `afterwards` sees to what came of a turn for others.
     fn lend_a_hand(&self, afterwards: impl Fn()) {
         for _ in 0..ROUNDS {
-            let Some(mut seat) = self.seat.try_lock() else { return };
-            match &seat.part {
-                None => return,
-                Some(part) if !part.is_lendable() => return self.inbox.call(),
-                Some(_) => {}
-            }
-            let turned = seat.turn(&self.inbox, true);
-            drop(seat);
+            let Some(turned) = self.lend_a_turn() else { return };
             afterwards();
             interleave!();
-            if matches!(turned, Turned::Ended | Turned::WantsOwnThread) {
-                return self.inbox.call();
-            }
-            if !self.has_more(turned) {
+            let is_over = matches!(turned, Turned::Ended | Turned::WantsOwnThread);
+            if is_over || !self.has_more(turned) {
                 return;
             }
         }
         self.inbox.wake();
+    }
+
+    /// Runs one turn on this thread; `None`: somebody is at the part, or its own thread has been called instead. Whoever calls
+    /// this looks again whether something has come.
+    fn lend_a_turn(&self) -> Option<Turned> {
+        let mut seat = self.seat.try_lock()?;
+        if !seat.part.as_ref()?.is_lendable() {
+            self.inbox.call();
+            return None;
+        }
+        let turned = seat.turn(&self.inbox, true);
+        drop(seat);
+        if matches!(turned, Turned::Ended | Turned::WantsOwnThread) {
+            self.inbox.call();
+        }
+        Some(turned)
     }
 
     /// Looked at after the part was left: what came before that is seen here.
@@ -181,17 +212,28 @@ pub(super) struct Crew {
     pub(super) log: Post<LogWriter>,
     pub(super) driver: Post<Driver>,
     pub(super) applier: Post<Checkpointer>,
+    /// Clients' tasks that wait for the log's disk: one, or one more that has found it taken.
+    pub(super) tasks_at_the_disk: AtomicUsize,
     /// Takes what the driver has for the other servers. A lone server has none.
     pub(super) links: Option<Weak<Links>>,
 }
 
 impl Crew {
-    /// Runs what waits for the driver, and what comes of it, as far as nobody else is at it. `is_free`: this thread has
-    /// nothing more urgent to do.
-    pub(super) fn lend_a_hand(&self, is_free: bool) {
-        let light_bytes = if is_free { LIGHT_BYTES } else { FEW_BYTES };
+    /// Runs what waits for the driver, and what comes of it, as far as nobody else is at it.
+    pub(super) fn lend_a_hand(&self, helper: Helper) {
+        let light_bytes = match helper {
+            Helper::Alone | Helper::Free => LIGHT_BYTES,
+            Helper::Busy => FEW_BYTES,
+        };
+        // Once: what is applied then may have woken tasks that stand behind this one.
+        let mut may_write = helper == Helper::Alone;
         for _ in 0..ROUNDS {
-            self.drive();
+            self.driver.lend_a_hand(|| self.hand_on(may_write));
+            if may_write && self.is_soon_written() {
+                may_write = false;
+                self.write_log();
+                continue;
+            }
             if !self.applier.inbox.is_urgent() {
                 return;
             }
@@ -212,13 +254,18 @@ impl Crew {
     /// The log's own thread.
     pub(super) fn serve_log(&self) -> Result<(), Failure> {
         // What waits to be written is more urgent than applying what was.
-        self.log.serve(|| self.lend_a_hand(self.log.inbox.is_empty()))
+        self.log.serve(|| {
+            self.lend_a_hand(match self.log.inbox.is_empty() {
+                true => Helper::Free,
+                false => Helper::Busy,
+            });
+        })
     }
 
     /// The driver's own thread. What comes of a turn is applied here too, if that is soon done.
     pub(super) fn serve_driver(&self) -> Result<(), Failure> {
         self.driver.serve(|| {
-            self.send();
+            self.hand_on(false);
             if self.applier.inbox.is_urgent() {
                 if self.is_soon_applied(LIGHT_BYTES) {
                     self.applier.lend_a_hand(|| ());
@@ -231,7 +278,7 @@ impl Crew {
 
     /// The applier's own thread. The driver is told here how far it has come.
     pub(super) fn serve_applier(&self) -> Result<(), Failure> {
-        self.applier.serve(|| self.drive())
+        self.applier.serve(|| self.driver.lend_a_hand(|| self.hand_on(false)))
     }
 
     /// Wakes the applier's own thread, for what others may not do.
@@ -239,15 +286,35 @@ impl Crew {
         self.applier.inbox.call();
     }
 
-    fn drive(&self) {
-        self.driver.lend_a_hand(|| self.send());
-    }
-
-    /// Sends what the driver has put into the links.
-    fn send(&self) {
+    /// What a turn of the driver has brought for the log and for the links. `may_write`: this thread writes what is little.
+    fn hand_on(&self, may_write: bool) {
+        if self.log.inbox.is_urgent() && !(may_write && self.is_soon_written()) {
+            self.log.inbox.wake();
+        }
         if let Some(links) = self.links.as_ref().and_then(Weak::upgrade) {
             links.flush();
         }
+    }
+
+    /// Writes what waits for the log on this thread, if nobody is at it. The driver is told, so that it is run next: who does that
+    /// sees what has been left for the log meanwhile ([`Crew::hand_on`]).
+    fn write_log(&self) {
+        self.tasks_at_the_disk.fetch_add(1, Ordering::Relaxed);
+        self.log.lend_a_turn();
+        self.tasks_at_the_disk.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether what waits for the log is little, and urgent.
+    fn is_soon_written(&self) -> bool {
+        let mut bytes = 0;
+        let is_little = self.log.inbox.all(|input| {
+            bytes += match input {
+                LogInput::Append(append) => append.entries.iter().map(|entry| entry.data.len()).sum(),
+                LogInput::Reset { .. } | LogInput::Purge { .. } | LogInput::Stop => LONE_BYTES + 1,
+            };
+            bytes <= LONE_BYTES
+        });
+        is_little && self.log.inbox.is_urgent()
     }
 
     /// Whether what waits for the applier are entries of so many bytes at most.
@@ -267,7 +334,6 @@ impl Crew {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
     /// Counts what it is told; panics when it is told 0.

@@ -301,6 +301,7 @@ impl Driver {
         self.replica.tick();
         // What nobody waits for was left to the next append, and none has come.
         self.log.wake();
+        self.shared.relieve();
         self.tell_refused(now_us);
         self.lose_patience(now_us);
         self.look_at_disks(now_us);

@@ -16,6 +16,7 @@
 //! Left out on purpose: whose promises count (`replica`), sockets (`net`), what a snapshot is made of (`transfer`).
 
 use super::ApplierInput;
+use super::crew::Helper;
 use super::driver::Peers;
 use super::inbox::Inbox;
 use super::shared::{DriverInput, Shared};
@@ -332,7 +333,7 @@ impl Reception for Ensemble {
             from: peer(hello),
             messages,
         });
-        shared.lend_a_hand(true);
+        shared.lend_a_hand(Helper::Free);
     }
 
     fn snapshot(&self, hello: Hello, stream: SnapshotStream) {

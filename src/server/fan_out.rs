@@ -49,6 +49,11 @@ impl FanOut {
         self.arrived.notify_one();
     }
 
+    /// Has a task look, whatever there is: a thread of the runtime that has run one looks at the sockets next.
+    pub(super) fn call(&self) {
+        self.arrived.notify_one();
+    }
+
     /// Some of those that wait, the first first. Another task is called for the rest.
     fn take_portion(&self) -> Vec<Arc<Connection>> {
         let mut told = self.told.lock();

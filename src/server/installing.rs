@@ -123,13 +123,14 @@ impl Driver {
         }
     }
 
-    /// Hands something to the log: at once if somebody waits for it, else along with the next append.
+    /// Hands something to the log: at once if somebody waits for it, which who runs the driver sees to, else along with the next
+    /// append.
     fn write(&mut self, input: LogInput) {
         match &input {
             LogInput::Append(append) if !append.is_awaited => self.log.leave(input),
             LogInput::Append(append) => {
                 self.progress.awaited = append.number;
-                self.log.push(input);
+                self.log.put(input);
             }
             _ => self.log.push(input),
         }

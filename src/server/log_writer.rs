@@ -1,6 +1,6 @@
 //! The log's thread: one write and one fsync for all appends that wait.
 
-use super::crew::{Part, Turned};
+use super::crew::{Helper, Part, Turned};
 use super::recorded::OfLog;
 use super::shared::{DriverInput, Shared};
 use super::{Failure, LogInput};
@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Bytes that are written in one group at most, a single larger append aside.
 const GROUP_BYTES: usize = 8 << 20;
+/// A disk whose last fdatasync took longer is waited for by the log's own thread alone: others would miss the waiting thread, and
+/// what a change of threads takes is nothing beside it.
+const QUICK: Duration = Duration::from_millis(1);
 /// How long the thread waits for work before it looks again.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -53,7 +56,7 @@ impl LogWriter {
                     self.group.entries += append.entries.len();
                     if self.log.staged_bytes() > GROUP_BYTES {
                         self.group.write(&self.shared, &mut self.log, self.syncing)?;
-                        self.shared.lend_a_hand(false);
+                        self.shared.lend_a_hand(Helper::Busy);
                     }
                 }
                 LogInput::Reset { base, conf_state } => self.log.reset(base, &conf_state, None)?,
@@ -74,12 +77,17 @@ impl Part for LogWriter {
     const NAME: &'static str = "log";
 
     fn turn(&mut self, inputs: &mut Vec<LogInput>, _is_lent: bool) -> Result<Turned, Failure> {
+        interleave!();
         let is_told_to_stop = self.write(inputs)?;
         Ok(if is_told_to_stop { Turned::Ended } else { Turned::Done })
     }
 
     fn rest(&self) -> Duration {
         IDLE
+    }
+
+    fn is_lendable(&self) -> bool {
+        self.group.took <= QUICK
     }
 }
 
@@ -88,6 +96,8 @@ struct Group {
     last: Option<u64>,
     must_sync: bool,
     entries: usize,
+    /// What the last fdatasync took.
+    took: Duration,
     recorded: OfLog,
 }
 
@@ -97,6 +107,7 @@ impl Group {
             last: None,
             must_sync: false,
             entries: 0,
+            took: Duration::ZERO,
             recorded: OfLog::new(),
         }
     }
@@ -112,6 +123,7 @@ impl Group {
                 Durability::Later
             })?;
             let took = started.elapsed();
+            self.took = took;
             let slow = took > syncing.warn_after;
             shared.statistics.synced(took, slow);
             self.recorded.synced(std::mem::take(&mut self.entries), took);

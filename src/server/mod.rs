@@ -393,6 +393,7 @@ impl Server {
             log: Post::new(writer, log_inbox.clone()),
             driver: Post::new(driver, shared.driver.clone()),
             applier: Post::new(checkpointer, applier_inbox),
+            tasks_at_the_disk: 0.into(),
             links: linked.as_ref().map(|linked| Arc::downgrade(&linked.links)),
         };
         let crew = Arc::new(crew);

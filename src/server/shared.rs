@@ -4,7 +4,7 @@ use super::admission::{Admission, HANDSHAKES, LARGE_VALUES};
 use super::chance::Chance;
 use super::clock::Clock;
 use super::connection::{Connection, ConnectionView};
-use super::crew::Crew;
+use super::crew::{Crew, Helper};
 use super::ensemble_view::{EnsembleBoard, EnsembleRole, EnsembleView};
 use super::fan_out::FanOut;
 use super::fetcher::Fetcher;
@@ -285,7 +285,11 @@ impl Shared {
         interleave!();
         // Asked after they stand in line: who finds the log done looks at the line again.
         if !self.log_is_busy.load(Ordering::SeqCst) && !was_busy {
-            self.lend_a_hand(true);
+            interleave!();
+            self.lend_a_hand(match self.signs.is_quiet() {
+                true => Helper::Alone,
+                false => Helper::Free,
+            });
         }
     }
 
@@ -294,10 +298,18 @@ impl Shared {
     }
 
     /// Runs what waits for the driver on this thread: see [`Crew::lend_a_hand`].
-    pub(super) fn lend_a_hand(&self, is_free: bool) {
+    pub(super) fn lend_a_hand(&self, helper: Helper) {
         match self.crew.get() {
-            Some(crew) => crew.lend_a_hand(is_free),
+            Some(crew) => crew.lend_a_hand(helper),
             None => self.driver.wake(),
+        }
+    }
+
+    /// Called every tick: while a client's task waits for the disk, another of the runtime's threads looks after the sockets.
+    pub(super) fn relieve(&self) {
+        let is_held = |crew: &Arc<Crew>| crew.tasks_at_the_disk.load(Ordering::Relaxed) > 0;
+        if self.crew.get().is_some_and(is_held) {
+            self.fan_out.call();
         }
     }
 

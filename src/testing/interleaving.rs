@@ -330,6 +330,10 @@ fn converse_in_some_order() {
     let member = &server.member;
     let (mut writer, writer_task) = connect(member, 1);
     let (mut watcher, watcher_task) = connect(member, 2);
+    // Both may take themselves for the only one.
+    if thread_rng().gen_bool(0.5) {
+        member.be_quiet();
+    }
     for client in [&mut writer, &mut watcher] {
         client.say(&wire::encode_connect(0, SESSION_MS, 0, &[0; 16]));
     }
@@ -350,6 +354,9 @@ fn converse_in_some_order() {
         // The first is a write, of which the watcher hears.
         let mut requests = vec![set(0)];
         let more = thread_rng().gen_range(0..MOST_AT_ONCE);
+        if thread_rng().gen_bool(0.5) {
+            member.be_quiet();
+        }
         requests.extend((0..more).map(|_| match thread_rng().gen_range(0..3) {
             0 => set(1),
             1 => get(false),
@@ -402,6 +409,9 @@ fn weather_storms_in_some_order() {
         })
         .collect();
     for value in 1..=LAST_VALUE {
+        if thread_rng().gen_bool(0.5) {
+            member.be_quiet();
+        }
         writer.ask(&[set(value)]);
         writer.await_all(0);
     }

@@ -7,16 +7,11 @@
 //! | Durable | a value is missing, on that member too, once it has caught up |
 
 use super::ensemble::{Ensemble, Flavour, Role, Visit};
-use super::members::{PATIENCE, until};
+use super::frozen::Frozen;
+use super::members::until;
 use super::wire;
-use nix::errno::Errno;
-use nix::libc::{SYS_pwrite64, SYS_write, SYS_writev, c_long};
-use nix::sys::ptrace;
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::libc::{SYS_pwrite64, SYS_write, SYS_writev};
 use std::fs;
-use std::path::Path;
-use std::time::Instant;
 
 const MEMBERS: usize = 3;
 /// Small, so that little has to be written.
@@ -57,11 +52,9 @@ fn run(ensemble: &mut Ensemble) -> Result<(), String> {
     visit.create("/behind")?;
 
     // It stores that soon.
-    let frozen = Frozen::at_a_write(
-        ensemble.process_id(behind),
-        "store",
-        &ensemble.folder(behind).join("data"),
-    )?;
+    let data = ensemble.folder(behind).join("data");
+    let writes = [SYS_write, SYS_writev, SYS_pwrite64];
+    let frozen = Frozen::at_a_call(ensemble.process_id(behind), &["store"], &writes, &data)?;
     for number in 0..ZNODES {
         let created = visit.ask(wire::CREATE, |body| body.create(&path(number), &value(number), 0))?;
         if created.0 != 0 {
@@ -107,55 +100,4 @@ fn number(ensemble: &Ensemble, member: usize, name: &str) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'))?;
     line.parse().ok()
-}
-
-/// One thread of another process, which stands still until this is dropped, on the same thread of ours.
-struct Frozen(Pid);
-
-impl Frozen {
-    /// As soon as it begins to write to a file below `folder`: elsewhere it may hold a lock for which others wait.
-    fn at_a_write(process: u32, name: &str, folder: &Path) -> Result<Frozen, String> {
-        let tasks = fs::read_dir(format!("/proc/{process}/task")).map_err(|error| error.to_string())?;
-        let mut threads = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse::<i32>().ok());
-        let is_it = |thread: &i32| {
-            let called = fs::read_to_string(format!("/proc/{process}/task/{thread}/comm"));
-            called.is_ok_and(|called| called.trim_end() == name)
-        };
-        let thread = threads
-            .find(is_it)
-            .ok_or_else(|| format!("no thread is called {name}"))?;
-        let thread = Pid::from_raw(thread);
-        let told = |errno: Errno| format!("thread {thread} cannot be stopped: {errno}");
-        ptrace::seize(thread, ptrace::Options::PTRACE_O_TRACESYSGOOD).map_err(told)?;
-        ptrace::interrupt(thread).map_err(told)?;
-        waitpid(thread, Some(WaitPidFlag::__WALL)).map_err(told)?;
-        let frozen = Frozen(thread);
-        let call = format!("/proc/{process}/task/{thread}/syscall");
-        let started = Instant::now();
-        while started.elapsed() < PATIENCE {
-            ptrace::syscall(thread, None).map_err(told)?;
-            waitpid(thread, Some(WaitPidFlag::__WALL)).map_err(told)?;
-            // Its number, and its arguments: the first is the descriptor.
-            let called = fs::read_to_string(&call).map_err(|error| error.to_string())?;
-            let mut words = called.split(' ');
-            let number: Option<c_long> = words.next().and_then(|number| number.parse().ok());
-            if !number.is_some_and(|number| [SYS_write, SYS_writev, SYS_pwrite64].contains(&number)) {
-                continue;
-            }
-            let descriptor = words.next().and_then(|word| word.strip_prefix("0x"));
-            let descriptor = descriptor.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-            let file = descriptor.and_then(|fd| fs::read_link(format!("/proc/{process}/fd/{fd}")).ok());
-            if file.is_some_and(|file| file.starts_with(folder)) {
-                return Ok(frozen);
-            }
-        }
-        Err(format!("it writes nothing for {} s", PATIENCE.as_secs()))
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        // Else the process could not even end. It may have ended, though.
-        let _ = ptrace::detach(self.0, None);
-    }
 }

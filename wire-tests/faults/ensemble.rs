@@ -427,12 +427,17 @@ pub(crate) struct Visit {
 
 impl Visit {
     pub(crate) fn open(address: SocketAddr) -> Result<Self, String> {
+        Self::patient(address, Duration::from_secs(5))
+    }
+
+    /// For so long it waits for each answer.
+    pub(crate) fn patient(address: SocketAddr, patience: Duration) -> Result<Self, String> {
         let none = Ticket {
             session: 0,
             password: Vec::new(),
             last_zxid: 0,
         };
-        Self::resume(address, none, Duration::from_secs(5), || ())
+        Self::resume(address, none, patience, || ())
     }
 
     /// On one connection, without a second try. Does `meanwhile` when the handshake is sent.

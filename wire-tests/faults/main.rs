@@ -38,6 +38,10 @@ mod checker;
 #[path = "../differential/client.rs"]
 mod client;
 mod ensemble;
+#[cfg(target_os = "linux")]
+mod frozen;
+#[cfg(target_os = "linux")]
+mod held;
 mod history;
 mod members;
 mod nemesis;

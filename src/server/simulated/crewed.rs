@@ -44,6 +44,7 @@ impl SimulatedMember {
             log: Post::new(writer, log_inbox.clone()),
             driver: Post::new(driver, shared.driver.clone()),
             applier: Post::new(checkpointer, applier_inbox),
+            tasks_at_the_disk: 0.into(),
             links: None,
         });
         // Nobody else sets it.
@@ -75,6 +76,11 @@ impl CrewedMember {
     /// See [`SimulatedMember::admit`].
     pub(crate) fn admit(&self, peer: SocketAddr, writer: Option<PromptWriter>) -> Option<Arc<Connection>> {
         admit(&self.shared, peer, writer)
+    }
+
+    /// Whoever brings a command next is taken for a client that is alone.
+    pub(crate) fn be_quiet(&self) {
+        self.shared.signs.set_quiet();
     }
 
     /// Has driver, applier and fan-out end. Ticks, which there are none of here, would write what nobody waits for.
