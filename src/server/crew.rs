@@ -225,7 +225,7 @@ impl Crew {
             Helper::Alone | Helper::Free => LIGHT_BYTES,
             Helper::Busy => FEW_BYTES,
         };
-        // Once: what is applied then may have woken tasks that stand behind this one.
+        // Once, and before anything is applied: that may wake tasks which stand behind this one.
         let mut may_write = helper == Helper::Alone;
         for _ in 0..ROUNDS {
             self.driver.lend_a_hand(|| self.hand_on(may_write));
@@ -241,6 +241,7 @@ impl Crew {
                 break;
             }
             self.applier.lend_a_hand(|| ());
+            may_write = false;
             if !self.driver.inbox.is_urgent() {
                 return;
             }
