@@ -20,7 +20,7 @@
 //!   has its reply, and whose leader dies then, has seen a zxid; servers that do not know of the commit do not let it in before
 //!   the next election. (The applier's own thread, if it is awake, may be faster.)
 //! - A task that writes the log holds one of the runtime's threads, which may be the one that learns of other sockets. It does
-//!   so only while nobody else speaks or is told anything ([`Signs::is_quiet`]), and nothing that it has woken waits behind it.
+//!   so only while nobody else speaks and no change reaches others ([`Signs::is_quiet`]), and before it has applied anything.
 //!   Should the disk stand still, another of those threads takes over within a tick ([`Shared::relieve`]); there are two at least.
 //! - A part that fails or panics ends, whoever ran it, and its own thread tells.
 //!

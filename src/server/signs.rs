@@ -9,7 +9,7 @@ pub(super) struct Signs {
     /// Sessions that gave one in this tick.
     touched: Mutex<Vec<SessionId>>,
     tick: AtomicU64,
-    /// Whether one client at most speaks, and nobody else is told anything: as far as one knows, since the last tick.
+    /// Whether one client at most speaks, and no change reaches more than one: as far as one knows, since the last tick.
     is_quiet: AtomicBool,
 }
 
@@ -51,7 +51,7 @@ impl Signs {
         self.is_quiet.store(false, Ordering::Relaxed);
     }
 
-    /// Whether one client at most has spoken in the last tick and in this one, and nobody else was told anything in this one.
+    /// Whether one client at most has spoken in the last tick and in this one, and no change has reached more than one in this one.
     pub(super) fn is_quiet(&self) -> bool {
         self.is_quiet.load(Ordering::Relaxed)
     }

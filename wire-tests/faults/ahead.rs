@@ -6,7 +6,7 @@
 //! | NoReconnectOnFailover | the member sends the client away: so would all others, and it would go round |
 //! | SessionOrder | the client is shown less than it has seen |
 
-use super::ensemble::{Ensemble, Flavour, Visit};
+use super::ensemble::{Ensemble, Visit};
 use super::members::PATIENCE;
 use super::proxy::Cut;
 use super::wire;
@@ -16,21 +16,11 @@ const MEMBERS: usize = 3;
 
 #[test]
 fn a_client_that_is_ahead_of_a_member_waits_there_for_the_next_leader() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut ensemble = Ensemble::new(Flavour::Ours, MEMBERS, directory.path());
-    let outcome = run(&mut ensemble);
-    if let Err(reason) = outcome {
-        let logs = ensemble.logs();
-        drop(ensemble);
-        panic!("{reason}{logs}\n  all of it: {}", directory.keep().display());
-    }
+    Ensemble::try_out(MEMBERS, 0, "", run);
 }
 
 fn run(ensemble: &mut Ensemble) -> Result<(), String> {
-    (0..MEMBERS).for_each(|member| ensemble.start(member));
-    ensemble.await_all()?;
-    ensemble.await_votes()?;
-    let leader = ensemble.leader()?;
+    let leader = ensemble.start_all()?;
     let behind = (leader + 1) % MEMBERS;
     let address = ensemble.clients()[behind];
     let mut visit = Visit::open(ensemble.clients()[leader])?;

@@ -6,7 +6,7 @@
 //! | Bounded | the state of the member that cannot store it grows beyond its `memoryBudget`; it refuses nothing |
 //! | Durable | a value is missing, on that member too, once it has caught up |
 
-use super::ensemble::{Ensemble, Flavour, Role, Visit};
+use super::ensemble::{Ensemble, Role, Visit};
 use super::frozen::Frozen;
 use super::members::until;
 use super::wire;
@@ -22,15 +22,8 @@ const ZNODES: usize = 2000;
 
 #[test]
 fn a_member_whose_store_stands_still_takes_no_more_than_it_may_and_catches_up() {
-    let directory = tempfile::tempdir().expect("a directory");
     let settings = format!("memoryBudget={BUDGET_MIB}MiB\n");
-    let mut ensemble = Ensemble::with_spare(Flavour::Ours, MEMBERS, 0, &settings, directory.path());
-    let outcome = run(&mut ensemble);
-    if let Err(reason) = outcome {
-        let logs = ensemble.logs();
-        drop(ensemble);
-        panic!("{reason}{logs}\n  all of it: {}", directory.keep().display());
-    }
+    Ensemble::try_out(MEMBERS, 0, &settings, run);
 }
 
 fn path(number: usize) -> String {
@@ -43,10 +36,7 @@ fn value(number: usize) -> Vec<u8> {
 }
 
 fn run(ensemble: &mut Ensemble) -> Result<(), String> {
-    (0..MEMBERS).for_each(|member| ensemble.start(member));
-    ensemble.await_all()?;
-    ensemble.await_votes()?;
-    let leader = ensemble.leader()?;
+    let leader = ensemble.start_all()?;
     let behind = (leader + 1) % MEMBERS;
     let mut visit = Visit::open(ensemble.clients()[leader])?;
     visit.create("/behind")?;

@@ -121,6 +121,31 @@ impl Ensemble {
     }
 
     /// Writes a member's configuration as it was in the beginning.
+    /// Runs a test on an ensemble of ours, as [`Ensemble::with_spare`] makes it. If it fails, the servers' logs are told, and
+    /// their directories stay.
+    pub(crate) fn try_out(
+        size: usize,
+        spare: usize,
+        settings: &str,
+        test: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut ensemble = Self::with_spare(Flavour::Ours, size, spare, settings, directory.path());
+        if let Err(reason) = test(&mut ensemble) {
+            let logs = ensemble.logs();
+            drop(ensemble);
+            panic!("{reason}{logs}\n  all of it: {}", directory.keep().display());
+        }
+    }
+
+    /// Starts all members, and waits until each serves and any could be done without; says who leads.
+    pub(crate) fn start_all(&mut self) -> Result<usize, String> {
+        (0..self.size()).for_each(|member| self.start(member));
+        self.await_all()?;
+        self.await_votes()?;
+        self.leader()
+    }
+
     pub(crate) fn configure(&self, member: usize) {
         let file = self.folder(member).join("zoo.cfg");
         fs::write(file, &self.configurations[member]).expect("the configuration is written");

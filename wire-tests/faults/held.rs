@@ -6,7 +6,7 @@
 //! | Bounded | a read of another client waits for the disk |
 //! | Durable | the write is acknowledged while the disk stands still, or is lost |
 
-use super::ensemble::{Ensemble, Flavour, Visit};
+use super::ensemble::{Ensemble, Visit};
 use super::frozen::Frozen;
 use super::members::{PATIENCE, until};
 use super::wire;
@@ -23,14 +23,7 @@ const READS: usize = 20;
 
 #[test]
 fn a_disk_that_stands_still_under_a_lone_clients_write_holds_up_no_read() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut ensemble = Ensemble::new(Flavour::Ours, MEMBERS, directory.path());
-    let outcome = run(&mut ensemble);
-    if let Err(reason) = outcome {
-        let logs = ensemble.logs();
-        drop(ensemble);
-        panic!("{reason}{logs}\n  all of it: {}", directory.keep().display());
-    }
+    Ensemble::try_out(MEMBERS, 0, "", run);
 }
 
 fn run(ensemble: &mut Ensemble) -> Result<(), String> {

@@ -2,7 +2,7 @@
 //!
 //! On Apache's it would not pass: there, removing the leader costs an election and every connection.
 
-use super::ensemble::{Ensemble, Flavour, Role, Visit};
+use super::ensemble::{Ensemble, Role, Visit};
 use super::{from_environment, prepare, register_path, wire};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,14 +20,7 @@ const SETTINGS: &str = "reconfigEnabled=true\nskipACL=yes\n";
 #[test]
 fn members_come_and_go_under_load_and_no_client_notices() {
     let rounds = from_environment("MEMBERS_ROUNDS", 1);
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut ensemble = Ensemble::with_spare(Flavour::Ours, MEMBERS + 1, 1, SETTINGS, directory.path());
-    let outcome = run(&mut ensemble, rounds);
-    if let Err(reason) = outcome {
-        let logs = ensemble.logs();
-        drop(ensemble);
-        panic!("{reason}{logs}\n  all of it: {}", directory.keep().display());
-    }
+    Ensemble::try_out(MEMBERS + 1, 1, SETTINGS, |ensemble| run(ensemble, rounds));
 }
 
 fn run(ensemble: &mut Ensemble, rounds: u64) -> Result<(), String> {
