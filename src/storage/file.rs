@@ -15,9 +15,13 @@ pub(crate) mod memory;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The smallest page of memory of the systems that we run on.
+pub const PAGE_BYTES: u64 = 4096;
 
 /// A shared handle on a file system.
 pub type Files = Arc<dyn FileSystem>;
@@ -30,6 +34,9 @@ pub trait File: Send + Sync + fmt::Debug {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// Writes at most `bytes.len()` bytes and tells how many; the file grows as needed.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
+    /// Sends these bytes on their way to the disk and does not wait, if they are a page or less ([`PAGE_BYTES`]): a sync that
+    /// comes a little later finds less to do. They are not durable by that, and it is the sync that tells what went wrong.
+    fn start_writing(&self, offset: u64, length_bytes: usize);
     /// Makes contents and size durable. After an error the file's contents are unknown: never call it again.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or extends (with zeros) the file.
@@ -91,6 +98,19 @@ impl File for fs::File {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         FileExt::write_at(self, bytes, offset)
+    }
+
+    fn start_writing(&self, offset: u64, length_bytes: usize) {
+        // Told that a range is not needed in memory, Linux begins to write what is dirty there. It then lets whole pages go, and
+        // would wait for them; parts of pages stay.
+        let (first, end) = (offset + 1, offset + length_bytes as u64);
+        let has_whole_pages = first.next_multiple_of(PAGE_BYTES) + PAGE_BYTES <= end;
+        if let Some(length_bytes) = end.checked_sub(first).and_then(NonZeroU64::new)
+            && !has_whole_pages
+        {
+            // An error says that this system has no such thing.
+            let _ = rustix::fs::fadvise(self, first, Some(length_bytes), rustix::fs::Advice::DontNeed);
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

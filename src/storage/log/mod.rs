@@ -80,6 +80,8 @@ const START_FRAME_BYTES: usize = frame_bytes(SEGMENT_START_BYTES);
 pub enum Durability {
     /// With fdatasync: before anything is acknowledged, promised or sent that relies on it.
     Now,
+    /// Without, by a caller that does something else and then calls [`SegmentLog::flush`] again, which has less to wait for.
+    Soon,
     /// Without, for groups that nobody relies on: a hard state of which only the commit index changed.
     Later,
 }
@@ -417,16 +419,19 @@ impl SegmentLog {
             active.synced as u32,
         );
         let bytes = &self.group[from..];
-        write_all_at(active.prepared.file.as_ref(), active.position, bytes).map_err(|source| LogError::NotStored {
+        let (offset, written_bytes) = (active.position, bytes.len());
+        write_all_at(active.prepared.file.as_ref(), offset, bytes).map_err(|source| LogError::NotStored {
             action: "write",
             path: active.prepared.path.clone(),
             source,
         })?;
-        active.position += bytes.len() as u64;
+        active.position += written_bytes as u64;
         self.statistics.flushes += 1;
-        self.statistics.written_bytes += bytes.len() as u64;
+        self.statistics.written_bytes += written_bytes as u64;
         if durability == Durability::Now || begins {
             self.sync_active()?;
+        } else if durability == Durability::Soon {
+            active.prepared.file.start_writing(offset, written_bytes);
         }
         if let Some(summary) = self.segments.back_mut() {
             summary.max_index = summary.max_index.max(self.group_max_index);
