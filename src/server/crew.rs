@@ -14,7 +14,8 @@
 //! - Nothing urgent is forgotten: who finds a part taken has put its input in before, and who leaves a part looks again. What
 //!   is not urgent waits for the log, whose thread runs the driver when it is done, or for the next tick.
 //! - Threads that lend a hand are bounded: so many rounds ([`ROUNDS`]), entries of so many bytes ([`LIGHT_BYTES`]); beyond, the
-//!   part's own thread goes on. While more waits to be written, the log's thread applies a few commands only ([`FEW_BYTES`]).
+//!   part's own thread goes on. A few commands ([`FEW_BYTES`]) the log's thread leaves until it has handed the disk what waits to
+//!   be written: it comes back to them before that fsync, or behind it if they are no longer few.
 //! - What the driver has for the other servers is sent after each of its turns, by whoever ran it, when the driver is free
 //!   again: a system call that nobody waits for. Only then does that thread apply, and answer, what was committed: a client that
 //!   has its reply, and whose leader dies then, has seen a zxid; servers that do not know of the commit do not let it in before
@@ -47,9 +48,9 @@ const ROUNDS: usize = 8;
 /// Bytes of entries that a thread applies which is not the applier's own: about a hundred small commands, a fraction of a
 /// millisecond.
 const LIGHT_BYTES: usize = 16 << 10;
-/// The same for the log's thread while more waits to be written: about a dozen. Their clients are answered before the next
-/// fsync instead of during it, by a thread that is awake; and what those ask then is in the next group, not in the one after.
-const FEW_BYTES: usize = 2 << 10;
+/// What the log's thread applies while the disk takes in what comes next: half a dozen commands, whose replies take about as long
+/// as that. More are answered before, so that what their clients ask then is in the next group, not in the one after.
+const FEW_BYTES: usize = 1 << 10;
 /// Bytes of entries that a client's task writes to the log itself: a command or a few. What a client that is alone pipelines,
 /// the log's thread groups.
 const LONE_BYTES: usize = 512;
@@ -61,8 +62,9 @@ pub(super) enum Helper {
     Alone,
     /// A thread that has nothing more urgent to do.
     Free,
-    /// The log's thread while more waits to be written.
-    Busy,
+    /// The log's thread: what waits to be written is more urgent to it than a few commands, which it applies while the disk
+    /// takes that in.
+    Log,
 }
 
 /// A part that any thread may run.
@@ -221,10 +223,6 @@ pub(super) struct Crew {
 impl Crew {
     /// Runs what waits for the driver, and what comes of it, as far as nobody else is at it.
     pub(super) fn lend_a_hand(&self, helper: Helper) {
-        let light_bytes = match helper {
-            Helper::Alone | Helper::Free => LIGHT_BYTES,
-            Helper::Busy => FEW_BYTES,
-        };
         // Once, and before anything is applied: that may wake tasks which stand behind this one.
         let mut may_write = helper == Helper::Alone;
         for _ in 0..ROUNDS {
@@ -237,10 +235,13 @@ impl Crew {
             if !self.applier.inbox.is_urgent() {
                 return;
             }
-            if !self.is_soon_applied(light_bytes) {
+            if helper == Helper::Log && self.log.inbox.is_urgent() && self.has_few_to_apply() {
+                return;
+            }
+            if !self.is_soon_applied(LIGHT_BYTES) {
                 break;
             }
-            self.applier.lend_a_hand(|| ());
+            self.apply();
             may_write = false;
             if !self.driver.inbox.is_urgent() {
                 return;
@@ -254,13 +255,7 @@ impl Crew {
 
     /// The log's own thread.
     pub(super) fn serve_log(&self) -> Result<(), Failure> {
-        // What waits to be written is more urgent than applying what was.
-        self.log.serve(|| {
-            self.lend_a_hand(match self.log.inbox.is_empty() {
-                true => Helper::Free,
-                false => Helper::Busy,
-            });
-        })
+        self.log.serve(|| self.lend_a_hand(Helper::Log))
     }
 
     /// The driver's own thread. What comes of a turn is applied here too, if that is soon done.
@@ -269,7 +264,7 @@ impl Crew {
             self.hand_on(false);
             if self.applier.inbox.is_urgent() {
                 if self.is_soon_applied(LIGHT_BYTES) {
-                    self.applier.lend_a_hand(|| ());
+                    self.apply();
                 } else {
                     self.applier.inbox.wake();
                 }
@@ -303,6 +298,16 @@ impl Crew {
         self.tasks_at_the_disk.fetch_add(1, Ordering::Relaxed);
         self.log.lend_a_turn();
         self.tasks_at_the_disk.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a few commands wait for the applier.
+    pub(super) fn has_few_to_apply(&self) -> bool {
+        self.applier.inbox.is_urgent() && self.is_soon_applied(FEW_BYTES)
+    }
+
+    /// Applies what waits on this thread, unless somebody is at it.
+    pub(super) fn apply(&self) {
+        self.applier.lend_a_hand(|| ());
     }
 
     /// Whether what waits for the log is little, and urgent.

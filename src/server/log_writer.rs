@@ -1,6 +1,7 @@
-//! The log's thread: one write and one fsync for all appends that wait.
+//! The log's thread: one write and one fsync for all appends that wait. While the disk takes in what was written, the thread
+//! applies the few commands of the group before, and answers them: the fsync that follows has the less to wait for.
 
-use super::crew::{Helper, Part, Turned};
+use super::crew::{Crew, Helper, Part, Turned};
 use super::recorded::OfLog;
 use super::shared::{DriverInput, Shared};
 use super::{Failure, LogInput};
@@ -10,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Bytes that are written in one group at most, a single larger append aside.
 const GROUP_BYTES: usize = 8 << 20;
+/// Bytes of a group that the disk is given before the thread does something else. With more clients than that is from, the
+/// processor is short, not the disk.
+const SMALL_GROUP_BYTES: usize = 4 << 10;
 /// A disk whose last fdatasync took longer is waited for by the log's own thread alone: others would miss the waiting thread, and
 /// what a change of threads takes is nothing beside it.
 const QUICK: Duration = Duration::from_millis(1);
@@ -43,8 +47,8 @@ impl LogWriter {
         }
     }
 
-    /// Writes what `inputs` bring; says whether it is told to stop.
-    pub(super) fn write(&mut self, inputs: &mut Vec<LogInput>) -> Result<bool, Failure> {
+    /// Writes what `inputs` bring; says whether it is told to stop. `is_lent`: on a thread that has nothing else to do for others.
+    pub(super) fn write(&mut self, inputs: &mut Vec<LogInput>, is_lent: bool) -> Result<bool, Failure> {
         self.group.recorded.took(inputs.len());
         let mut stop = false;
         for input in inputs.drain(..) {
@@ -55,8 +59,8 @@ impl LogWriter {
                     self.group.must_sync |= append.must_sync;
                     self.group.entries += append.entries.len();
                     if self.log.staged_bytes() > GROUP_BYTES {
-                        self.group.write(&self.shared, &mut self.log, self.syncing)?;
-                        self.shared.lend_a_hand(Helper::Busy);
+                        self.group.write(&self.shared, &mut self.log, self.syncing, None)?;
+                        self.shared.lend_a_hand(Helper::Free);
                     }
                 }
                 LogInput::Reset { base, conf_state } => self.log.reset(base, &conf_state, None)?,
@@ -64,7 +68,9 @@ impl LogWriter {
                 LogInput::Stop => stop = true,
             }
         }
-        self.group.write(&self.shared, &mut self.log, self.syncing)?;
+        let crew = self.shared.crew.get().map(Arc::as_ref);
+        let meanwhile = crew.filter(|crew| !is_lent && crew.has_few_to_apply());
+        self.group.write(&self.shared, &mut self.log, self.syncing, meanwhile)?;
         if stop {
             self.log.flush(Durability::Now)?;
         }
@@ -76,9 +82,9 @@ impl Part for LogWriter {
     type Input = LogInput;
     const NAME: &'static str = "log";
 
-    fn turn(&mut self, inputs: &mut Vec<LogInput>, _is_lent: bool) -> Result<Turned, Failure> {
+    fn turn(&mut self, inputs: &mut Vec<LogInput>, is_lent: bool) -> Result<Turned, Failure> {
         interleave!();
-        let is_told_to_stop = self.write(inputs)?;
+        let is_told_to_stop = self.write(inputs, is_lent)?;
         Ok(if is_told_to_stop { Turned::Ended } else { Turned::Done })
     }
 
@@ -112,17 +118,33 @@ impl Group {
         }
     }
 
-    fn write(&mut self, shared: &Shared, log: &mut SegmentLog, syncing: Syncing) -> Result<(), Failure> {
+    /// `meanwhile` has something else to do while the disk takes in what was written.
+    fn write(
+        &mut self,
+        shared: &Shared,
+        log: &mut SegmentLog,
+        syncing: Syncing,
+        meanwhile: Option<&Crew>,
+    ) -> Result<(), Failure> {
         let Some(number) = self.last.take() else { return Ok(()) };
         // A commit index alone stays staged: the next group takes it along, and nobody relies on it.
         if std::mem::take(&mut self.must_sync) {
-            let started = Instant::now();
-            log.flush(if syncing.force && !planted!(AckBeforeFsync) {
+            let mut took = Duration::ZERO;
+            let mut durability = if syncing.force && !planted!(AckBeforeFsync) {
                 Durability::Now
             } else {
                 Durability::Later
-            })?;
-            let took = started.elapsed();
+            };
+            if let Some(crew) = meanwhile {
+                if syncing.force && log.staged_bytes() <= SMALL_GROUP_BYTES {
+                    took += timed(|| log.flush(Durability::Soon))?;
+                    if planted!(SentForStored) {
+                        durability = Durability::Later;
+                    }
+                }
+                crew.apply();
+            }
+            took += timed(|| log.flush(durability))?;
             self.took = took;
             let slow = took > syncing.warn_after;
             shared.statistics.synced(took, slow);
@@ -137,4 +159,11 @@ impl Group {
         shared.driver.put(DriverInput::Persisted(number));
         Ok(())
     }
+}
+
+/// How long that takes.
+fn timed<E>(work: impl FnOnce() -> Result<(), E>) -> Result<Duration, E> {
+    let started = Instant::now();
+    work()?;
+    Ok(started.elapsed())
 }

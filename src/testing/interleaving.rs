@@ -12,8 +12,9 @@
 //! sleeps. Nobody holds a lock there for which others wait in earnest, since they would not go on.
 //!
 //! What is looked for is the client that waits for ever: a reply that nobody sends, a request that nobody takes in. No tick
-//! brings it on its way here, and no next request: the clients wait for all that they are owed. And in a storm, which is queued
-//! while clients read, an event that comes behind a reply that shows its change, or that comes twice.
+//! brings it on its way here, and no next request: the clients wait for all that they are owed. A write that is answered and not
+//! on the disk. And in a storm, which is queued while clients read, an event that comes behind a reply that shows its change, or
+//! that comes twice.
 //!
 //! Left out on purpose: what `sim` sees, the other promises above all; links to other servers ([`links`]); reads from the disk.
 //!
@@ -143,10 +144,12 @@ impl net::Stream for Stream {}
 /// A client that waits for what it has asked for.
 struct Client {
     line: Arc<Line>,
+    /// The server's.
+    disk: Arc<SimulatedDisk>,
     received: BytesMut,
     next_xid: i32,
-    /// The replies that it is owed.
-    owed: VecDeque<i32>,
+    /// The replies that it is owed, and what is on the disk by then.
+    owed: VecDeque<(i32, Vec<u8>)>,
     events: usize,
 }
 
@@ -169,7 +172,11 @@ impl Client {
         for request in requests {
             let xid = wire::xid_of(request, self.next_xid);
             self.next_xid += 1;
-            self.owed.push_back(xid);
+            let stored = match request {
+                Request::Set { value, .. } => value.clone(),
+                _ => Vec::new(),
+            };
+            self.owed.push_back((xid, stored));
             bytes.extend_from_slice(&wire::encode(request, xid));
         }
         self.say(&bytes);
@@ -211,8 +218,12 @@ impl Client {
             if frame.xid == EVENT {
                 self.events += 1;
             } else {
-                assert_eq!(self.owed.pop_front(), Some(frame.xid), "the next reply");
-                assert_eq!(frame.error, 0);
+                let (xid, stored) = self.owed.pop_front().expect("a reply that is owed");
+                assert_eq!((frame.xid, frame.error), (xid, 0), "the next reply");
+                assert!(
+                    stored.is_empty() || self.disk.has_stored(&stored),
+                    "answered before it is stored"
+                );
                 replies.push(frame);
             }
         }
@@ -220,8 +231,8 @@ impl Client {
     }
 }
 
-/// A lone member that serves.
-fn lone_member(seed: u64, outstanding_limit: usize) -> SimulatedMember {
+/// A lone member that serves, and its disk.
+fn lone_member(seed: u64, outstanding_limit: usize) -> (SimulatedMember, SimulatedDisk) {
     let conf_state = ConfState {
         voters: vec![1],
         ..ConfState::default()
@@ -249,18 +260,18 @@ fn lone_member(seed: u64, outstanding_limit: usize) -> SimulatedMember {
             member.turn(part, &mut disk).expect("nothing fails here");
         }
     }
-    member
+    (member, disk)
 }
 
 /// A client, and the thread of its connection's task.
-fn connect(member: &CrewedMember, number: u16) -> (Client, thread::JoinHandle<()>) {
+fn connect(server: &Server, number: u16) -> (Client, thread::JoinHandle<()>) {
     let line = Arc::new(Line {
         to_server: Mutex::default(),
         to_client: Arc::new(SimulatedSocket::new(thread_rng().next_u64())),
     });
     let address = SocketAddr::from(([10, 0, 0, 1], number));
     let writer = PromptWriter::simulated(line.to_client.clone());
-    let connection = member.admit(address, Some(writer)).expect("it is let in");
+    let connection = server.member.admit(address, Some(writer)).expect("it is let in");
     let stream = Stream(line.clone());
     let task = thread::spawn(move || {
         future::block_on(converse(stream, &*connection)).expect("the line does not fail");
@@ -268,6 +279,7 @@ fn connect(member: &CrewedMember, number: u16) -> (Client, thread::JoinHandle<()
     });
     let client = Client {
         line,
+        disk: server.disk.clone(),
         received: BytesMut::new(),
         next_xid: 1,
         owed: VecDeque::new(),
@@ -276,10 +288,12 @@ fn connect(member: &CrewedMember, number: u16) -> (Client, thread::JoinHandle<()
     (client, task)
 }
 
+/// The value has a mark, by which it is found on the disk.
 fn set(value: u8) -> Request {
+    let mark = thread_rng().next_u64().to_be_bytes();
     Request::Set {
         path: ZNODE.to_owned(),
-        value: vec![value],
+        value: [&[value][..], &mark].concat(),
         version: -1,
     }
 }
@@ -298,6 +312,7 @@ fn answer(request: &Request, frame: &Frame) -> Result<Answer, i32> {
 /// A lone server with its threads; the log's is the first.
 struct Server {
     member: CrewedMember,
+    disk: Arc<SimulatedDisk>,
     threads: VecDeque<thread::JoinHandle<()>>,
 }
 
@@ -305,11 +320,15 @@ impl Server {
     fn start() -> Server {
         set_explored(false);
         let outstanding_limit = thread_rng().gen_range(1..=3);
-        let member = lone_member(thread_rng().next_u64(), outstanding_limit);
+        let (member, disk) = lone_member(thread_rng().next_u64(), outstanding_limit);
         set_explored(true);
         let (member, works) = member.with_crew(future::block_on);
         let threads = works.into_iter().map(thread::spawn).collect();
-        Server { member, threads }
+        Server {
+            member,
+            disk: Arc::new(disk),
+            threads,
+        }
     }
 
     fn stop(mut self) {
@@ -328,8 +347,8 @@ impl Server {
 fn converse_in_some_order() {
     let server = Server::start();
     let member = &server.member;
-    let (mut writer, writer_task) = connect(member, 1);
-    let (mut watcher, watcher_task) = connect(member, 2);
+    let (mut writer, writer_task) = connect(&server, 1);
+    let (mut watcher, watcher_task) = connect(&server, 2);
     // Both may take themselves for the only one.
     if thread_rng().gen_bool(0.5) {
         member.be_quiet();
@@ -389,7 +408,7 @@ fn converse_in_some_order() {
 fn weather_storms_in_some_order() {
     let server = Server::start();
     let member = &server.member;
-    let (mut writer, writer_task) = open(member, 0);
+    let (mut writer, writer_task) = open(&server, 0);
     writer.ask(&[Request::Create {
         path: ZNODE.to_owned(),
         value: Vec::new(),
@@ -397,7 +416,7 @@ fn weather_storms_in_some_order() {
         sequential: false,
     }]);
     writer.await_all(0);
-    let watchers: Vec<_> = (1..=WATCHERS).map(|number| open(member, number)).collect();
+    let watchers: Vec<_> = (1..=WATCHERS).map(|number| open(&server, number)).collect();
     let watching: Vec<_> = watchers
         .into_iter()
         .map(|(mut client, task)| {
@@ -424,8 +443,8 @@ fn weather_storms_in_some_order() {
 }
 
 /// A client with its session.
-fn open(member: &CrewedMember, number: u16) -> (Client, thread::JoinHandle<()>) {
-    let (mut client, task) = connect(member, number);
+fn open(server: &Server, number: u16) -> (Client, thread::JoinHandle<()>) {
+    let (mut client, task) = connect(server, number);
     client.say(&wire::encode_connect(0, SESSION_MS, 0, &[0; 16]));
     wire::connected(&client.await_frame()).expect("a session");
     (client, task)
@@ -506,7 +525,10 @@ pub(super) fn is_found(mutant: Mutant, scenario: fn(), orders: usize, says: &str
     let outcome = panic::catch_unwind(|| mutant::with(mutant, || explore(scenario, SEED, orders)));
     set_explored(false);
     let panic = outcome.expect_err("nobody has noticed");
-    let said = panic.downcast_ref::<String>().map_or("", String::as_str);
+    let formatted = panic.downcast_ref::<String>().map(String::as_str);
+    let said = formatted
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or_default();
     assert!(said.contains(says), "something else has happened: {said}");
 }
 
@@ -526,6 +548,8 @@ found! {
     found_task_says_idle: TaskSaysIdle in converse_in_some_order, ORDERS: "max_steps";
     found_rest_forgotten: RestForgotten in converse_in_some_order, ORDERS: "max_steps";
     found_asked_before_the_line: AskedBeforeTheLine in converse_in_some_order, ORDERS: "max_steps";
+    found_ack_before_fsync: AckBeforeFsync in converse_in_some_order, ORDERS: "before it is stored";
+    found_sent_for_stored: SentForStored in converse_in_some_order, ORDERS: "before it is stored";
     found_part_looks_once: PartLooksOnce in converse_in_some_order, ORDERS: "max_steps";
     found_not_caught_up: NotCaughtUp in weather_storms_in_some_order, STORM_ORDERS: "before the event";
     found_waits_on: WaitsOn in weather_storms_in_some_order, STORM_ORDERS: "max_steps";

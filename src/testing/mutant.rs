@@ -8,6 +8,8 @@ use std::cell::Cell;
 pub enum Mutant {
     /// The log reports appends before fdatasync.
     AckBeforeFsync,
+    /// What was only sent on its way to the disk is taken for stored.
+    SentForStored,
     /// A member gives its word before its append is written.
     AckBeforeWrite,
     /// A leader takes what it has sent for acknowledged, and so commits alone.

@@ -211,6 +211,11 @@ impl SimulatedDisk {
         disk
     }
 
+    /// Whether nothing of `bytes` is in a write to a file that was not synced.
+    pub(crate) fn has_stored(&self, bytes: &[u8]) -> bool {
+        self.files.has_stored(bytes)
+    }
+
     /// The power is cut: what was not synced is gone, or torn.
     pub(crate) fn cut_power(&mut self, chance: u64) {
         let mut chance = memory::Chance(chance);

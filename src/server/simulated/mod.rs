@@ -325,7 +325,7 @@ impl SimulatedMember {
     pub(crate) fn turn(&mut self, part: Part, disk: &mut SimulatedDisk) -> Result<(), Failure> {
         match part {
             Part::Driver => drop(self.driver.step(&mut taken(&self.shared.driver))?),
-            Part::Log => drop(self.log.write(&mut taken(&self.log_inbox))?),
+            Part::Log => drop(self.log.write(&mut taken(&self.log_inbox), false)?),
             Part::Applier => {
                 self.checkpointer.step(&mut taken(&self.applier_inbox))?;
                 self.shared.fan_out.wake_all();

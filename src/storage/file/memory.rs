@@ -172,6 +172,16 @@ impl MemoryFiles {
         (state.syncs, state.writes)
     }
 
+    /// Whether none of the writes that were not synced has these bytes.
+    pub(crate) fn has_stored(&self, bytes: &[u8]) -> bool {
+        let state = self.0.lock();
+        let unsynced = state.inodes.iter().flat_map(|inode| &inode.unsynced);
+        !unsynced.into_iter().any(|change| match change {
+            Change::Write { bytes: written, .. } => written.windows(bytes.len()).any(|window| window == bytes),
+            Change::Size(_) => false,
+        })
+    }
+
     /// The process dies, the machine does not: everything written is there, locks and faults are gone.
     pub(crate) fn kill(&self) -> MemoryFiles {
         let state = self.0.lock();
