@@ -53,9 +53,13 @@ fn run(ensemble: &mut Ensemble) -> Result<(), String> {
     }
     // Heartbeats make the leader ask again and again.
     until("the member refuses entries", || {
-        number(ensemble, behind, "zk_appends_refused").is_some_and(|refused| refused > 0)
+        ensemble
+            .number(behind, "zk_appends_refused")
+            .is_some_and(|refused| refused > 0)
     })?;
-    let held = number(ensemble, behind, "zk_memory_bytes").ok_or("it does not say what it holds")?;
+    let held = ensemble
+        .number(behind, "zk_memory_bytes")
+        .ok_or("it does not say what it holds")?;
     if held > BUDGET_MIB << 20 {
         return Err(format!("Bounded: it holds {held} bytes"));
     }
@@ -69,7 +73,7 @@ fn run(ensemble: &mut Ensemble) -> Result<(), String> {
 
     drop(frozen);
     until("it has caught up", || {
-        number(ensemble, behind, "zk_znode_count") == number(ensemble, leader, "zk_znode_count")
+        ensemble.number(behind, "zk_znode_count") == ensemble.number(leader, "zk_znode_count")
     })?;
     let mut there = Visit::open(ensemble.clients()[behind])?;
     there.sync()?;
@@ -81,13 +85,4 @@ fn run(ensemble: &mut Ensemble) -> Result<(), String> {
     }
     there.close()?;
     visit.close()
-}
-
-/// One of a member's numbers, as `mntr` has it.
-fn number(ensemble: &Ensemble, member: usize, name: &str) -> Option<u64> {
-    let answer = ensemble.word(member, "mntr");
-    let line = answer
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'))?;
-    line.parse().ok()
 }

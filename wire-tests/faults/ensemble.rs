@@ -291,6 +291,16 @@ impl Ensemble {
         four_letter_word(self.clients[member], word)
     }
 
+    /// One of a member's numbers, as `mntr` has it.
+    pub(crate) fn number(&self, member: usize, name: &str) -> Option<u64> {
+        let answer = self.word(member, "mntr");
+        let mut lines = answer.lines();
+        lines
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'))?
+            .parse()
+            .ok()
+    }
+
     pub(crate) fn role(&self, member: usize) -> Role {
         if self.processes[member].is_none() {
             return Role::Neither;

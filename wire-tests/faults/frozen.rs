@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_micros(100);
 
 /// It stands still until this is dropped, on the same thread of ours.
-pub(crate) struct Frozen(Pid);
+pub(crate) struct Frozen {
+    process: u32,
+    thread: Pid,
+}
 
 impl Frozen {
     /// The first thread of these names that makes one of these calls on a file below `folder`: elsewhere it may hold a lock for
@@ -35,7 +38,8 @@ impl Frozen {
                     continue;
                 }
                 if is_at(process, thread, calls, folder)? {
-                    return Ok(Frozen(followed.0.swap_remove(position)));
+                    let thread = followed.0.swap_remove(position);
+                    return Ok(Frozen { process, thread });
                 }
                 ptrace::syscall(thread, None).map_err(told)?;
             }
@@ -46,12 +50,36 @@ impl Frozen {
             PATIENCE.as_secs()
         ))
     }
+
+    /// The same thread goes on until it makes one of these calls, other ones, on a file below `folder`.
+    pub(crate) fn goes_on_until(self, calls: &[c_long], folder: &Path) -> Result<Frozen, String> {
+        let started = Instant::now();
+        ptrace::syscall(self.thread, None).map_err(told)?;
+        while started.elapsed() < PATIENCE {
+            let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
+            if waitpid(self.thread, Some(flags)).map_err(told)? == WaitStatus::StillAlive {
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            if is_at(self.process, self.thread, calls, folder)? {
+                return Ok(self);
+            }
+            ptrace::syscall(self.thread, None).map_err(told)?;
+        }
+        // Only one that stands still can be let go.
+        let _ = ptrace::interrupt(self.thread);
+        let _ = waitpid(self.thread, Some(WaitPidFlag::__WALL));
+        Err(format!(
+            "the thread does not make the call for {} s",
+            PATIENCE.as_secs()
+        ))
+    }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
         // Else the process could not even end. It may have ended, though.
-        let _ = ptrace::detach(self.0, None);
+        let _ = ptrace::detach(self.thread, None);
     }
 }
 
