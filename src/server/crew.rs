@@ -15,7 +15,8 @@
 //!   is not urgent waits for the log, whose thread runs the driver when it is done, or for the next tick.
 //! - Threads that lend a hand are bounded: so many rounds ([`ROUNDS`]), entries of so many bytes ([`LIGHT_BYTES`]); beyond, the
 //!   part's own thread goes on. A few commands ([`FEW_BYTES`]) the log's thread leaves until it has handed the disk what waits to
-//!   be written: it comes back to them before that fsync, or behind it if they are no longer few.
+//!   be written: it comes back to them before that fsync, or behind it if they are no longer few. Should the disk stand still
+//!   there, the driver's own thread has them applied at its next tick.
 //! - What the driver has for the other servers is sent after each of its turns, by whoever ran it, when the driver is free
 //!   again: a system call that nobody waits for. Only then does that thread apply, and answer, what was committed: a client that
 //!   has its reply, and whose leader dies then, has seen a zxid; servers that do not know of the commit do not let it in before
