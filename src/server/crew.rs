@@ -288,6 +288,11 @@ impl Crew {
         if self.log.inbox.is_urgent() && !(may_write && self.is_soon_written()) {
             self.log.inbox.wake();
         }
+        self.tell_others();
+    }
+
+    /// Sends what waits for the other servers.
+    fn tell_others(&self) {
         if let Some(links) = self.links.as_ref().and_then(Weak::upgrade) {
             links.flush();
         }
@@ -306,8 +311,10 @@ impl Crew {
         self.applier.inbox.is_urgent() && self.is_soon_applied(FEW_BYTES)
     }
 
-    /// Applies what waits on this thread, unless somebody is at it.
+    /// Applies what waits on this thread, unless somebody is at it. The others are told first, even if it was another thread that
+    /// ran the driver and has not come to that yet.
     pub(super) fn apply(&self) {
+        self.tell_others();
         self.applier.lend_a_hand(|| ());
     }
 

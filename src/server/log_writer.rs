@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 /// Bytes that are written in one group at most, a single larger append aside.
 const GROUP_BYTES: usize = 8 << 20;
-/// Bytes of a group that the disk is given before the thread does something else. With more clients than that is from, the
-/// processor is short, not the disk.
+/// Bytes of a group that the disk is given before the thread does something else: about what [`File::start_writing`] begins. With
+/// more clients than that is from, the processor is short, not the disk.
+///
+/// [`File::start_writing`]: crate::storage::file::File::start_writing
 const SMALL_GROUP_BYTES: usize = 4 << 10;
 /// A disk whose last fdatasync took longer is waited for by the log's own thread alone: others would miss the waiting thread, and
 /// what a change of threads takes is nothing beside it.

@@ -120,7 +120,6 @@ impl Ensemble {
         ensemble
     }
 
-    /// Writes a member's configuration as it was in the beginning.
     /// Runs a test on an ensemble of ours, as [`Ensemble::with_spare`] makes it. If it fails, the servers' logs are told, and
     /// their directories stay.
     pub(crate) fn try_out(
@@ -146,6 +145,7 @@ impl Ensemble {
         self.leader()
     }
 
+    /// Writes a member's configuration as it was in the beginning.
     pub(crate) fn configure(&self, member: usize) {
         let file = self.folder(member).join("zoo.cfg");
         fs::write(file, &self.configurations[member]).expect("the configuration is written");
