@@ -218,7 +218,7 @@ impl Tree {
         }
     }
 
-    /// Makes room for so many more children, when a loader knows.
+    /// The list of children of a znode that has some.
     fn children_mut(&mut self, parent: NodeId) -> &mut Children {
         let children = self.node_mut(parent).children.as_mut();
         children.expect("a parent has a list of children while it has one")
