@@ -2,18 +2,11 @@
 
 import json
 import os
-import subprocess
 import urllib.error
 import urllib.request
 
+from ensemble import FOLDER, tell
 from kazoo.client import KazooClient
-
-TOOL = os.environ["REPOSITORY"] + "/compat/support/ensemble"
-FOLDER = os.environ["ENSEMBLE"]
-
-
-def tell(*words):
-    return subprocess.run([TOOL, FOLDER, *words], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def ask(member, authorization="ip"):

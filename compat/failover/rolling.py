@@ -1,22 +1,16 @@
 """kazoo, while every member of its ensemble is restarted: sessions and ephemerals stay, writes go on."""
 
 import os
-import subprocess
 import threading
 import time
 import uuid
 
+from ensemble import tell
 from kazoo.client import KazooClient, KazooState
 from kazoo.exceptions import ConnectionLoss, OperationTimeoutError, SessionExpiredError
 from kazoo.handlers.threading import KazooTimeoutError
 
-TOOL = os.environ["REPOSITORY"] + "/compat/support/ensemble"
-FOLDER = os.environ["ENSEMBLE"]
 PATIENCE_S = 60
-
-
-def tell(*words):
-    return subprocess.run([TOOL, FOLDER, *words], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 class Writer(threading.Thread):

@@ -4,18 +4,12 @@ import os
 import subprocess
 import time
 
+from ensemble import FOLDER, tell
 from kazoo.client import KazooClient
 
-TOOL = os.environ["REPOSITORY"] + "/compat/support/ensemble"
-FOLDER = os.environ["ENSEMBLE"]
 STALL = FOLDER + "/stall"
 LIBRARY = STALL + "/stall.so"
 PATIENCE_S = 60
-
-
-def tell(*words, **environment):
-    environment = {**os.environ, **environment}
-    return subprocess.run([TOOL, FOLDER, *words], check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout.strip()
 
 
 def client(address, noticed):
