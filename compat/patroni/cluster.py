@@ -1,6 +1,7 @@
 """PostgreSQL servers, each kept by a Patroni of its own: names and what can be done to them. They end with this process."""
 
 import atexit
+import contextlib
 import json
 import os
 import shlex
@@ -90,25 +91,27 @@ class Member:
 
     def kill(self):
         """SIGKILL to Patroni and PostgreSQL, as when their machine loses its power. What is not running stays so."""
-        ended = []
-        if self.process is not None:
-            ended.append(psutil.Process(self.process.pid) if self.process.poll() is None else None)
-        try:
-            with open(f"{self.data}/postmaster.pid", encoding="utf-8") as file:
-                postmaster = psutil.Process(int(file.readline()))
-            if "postgres" in postmaster.name():
-                ended.append(postmaster)
-        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-            pass
-        for process in filter(None, ended):
+        for process in filter(None, [self._patroni(), self._postmaster()]):
             try:
                 family = [process, *process.children(recursive=True)]
-                for each in family:
-                    each.kill()
             except psutil.NoSuchProcess:
-                pass
+                continue
+            for each in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
         if self.process is not None:
             self.process.wait()
+
+    def _patroni(self):
+        return psutil.Process(self.process.pid) if self.process is not None and self.process.poll() is None else None
+
+    def _postmaster(self):
+        try:
+            with open(f"{self.data}/postmaster.pid", encoding="utf-8") as file:
+                process = psutil.Process(int(file.readline()))
+            return process if "postgres" in process.name() else None
+        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            return None
 
     def stop(self):
         """SIGTERM: Patroni stops PostgreSQL, closes its session and ends."""

@@ -40,7 +40,7 @@ def other(member):
     return next(each for each in members if each is not member)
 
 
-def awaits_in_step():
+def await_in_step():
     """Both are there, and one follows the other, so that what is acknowledged is on both."""
 
     def follows():
@@ -51,9 +51,9 @@ def awaits_in_step():
     eventually("one leads, and the other follows in step", follows, psycopg2.Error, TypeError, KeyError)
 
 
-def write(what):
-    """Writes rows, one transaction each, until all are acknowledged."""
-    master = leader()
+def write(what, master=None):
+    """Writes rows, one transaction each; all are acknowledged."""
+    master = master or leader()
     for number in range(ROWS):
         row = f"{what} {number}"
         master.query("insert into orders values (%s)", row)
@@ -82,7 +82,7 @@ def births():
     return [node(name)[1].czxid for name in ("leader", "members/first", "members/second")]
 
 
-def awaits_turns():
+def await_turns():
     """Each Patroni has taken a turn that ended well after this was called: it writes where its server's log has got to."""
     for member in members:
         before = node(f"members/{member.name}")[1].mzxid
@@ -99,7 +99,7 @@ def is_bootstrapped():
     members[0].start()
     eventually("the first leads", lambda: node("leader"))
     members[1].start()
-    awaits_in_step()
+    await_in_step()
     leader().query("create table orders (what text)")
     leader().query("create table turns (number int)")
     lock = node("leader")[1]
@@ -118,7 +118,7 @@ def settings_are_changed():
     # A session's timeout is settled when it begins: each Patroni begins a new one, and the leader takes the lock anew.
     eventually("both have sessions of 20 s", lambda: session_timeouts().count(20_000) == 2)
     eventually("no older session is left", lambda: 30_000 not in session_timeouts())
-    awaits_in_step()
+    await_in_step()
     assert (leader(), timeline()) == (holder, turns), "nobody else leads"
     write("second")
 
@@ -140,7 +140,7 @@ def leadership_is_handed_over():
     new = other(old)
     new.control("switchover", SCOPE, "--leader", old.name, "--candidate", new.name, "--force")
     eventually("the candidate leads", lambda: leader() is new)
-    awaits_in_step()
+    await_in_step()
     assert timeline() == turns + 1
     eventually("the wish is taken away once it is granted", lambda: node("failover")[0] in (b"", b"{}"))
     write("third")
@@ -158,7 +158,7 @@ def leader_is_killed_of_postgresql():
     assert timeline() == turns + 1
     eventually("the history has the timeline that ended", lambda: json.loads(node("history")[0])[-1][0] == turns)
     old.start()
-    awaits_in_step()
+    await_in_step()
     verify_both()
 
 
@@ -167,10 +167,10 @@ def leader_is_killed_of_ensemble():
     killed = tell("leader")
     tell("kill", killed)
     write("meanwhile")
-    awaits_turns()
+    await_turns()
     tell("start", killed)
     tell("await")
-    awaits_turns()
+    await_turns()
     assert (births(), timeline()) == (before, turns), "somebody has lost the session"
 
 
@@ -180,15 +180,13 @@ def ensemble_is_out():
         tell("stop", member)
     # The leader asks the other one whether it may go on.
     eventually("it is in failsafe mode", lambda: master.ask().get("failsafe_mode_is_active"))
-    for number in range(ROWS):
-        master.query("insert into orders values (%s)", f"without {number}")
-        written.add(f"without {number}")
+    write("without", master)
     for member in "123":
         tell("start", member)
     tell("await")
     eventually("failsafe mode has ended", lambda: not master.ask().get("failsafe_mode_is_active"))
-    awaits_turns()
-    awaits_in_step()
+    await_turns()
+    await_in_step()
     assert (births(), timeline()) == (before, turns), "somebody has lost the session"
     verify_both()
 
@@ -198,14 +196,14 @@ def ensemble_is_out_without_failsafe():
     master.ask("/config", "PATCH", {"failsafe_mode": False})
     for member in members:
         eventually(f"{member.name} knows", lambda member=member: "failsafe_mode" in member.ask("/config") and not member.ask("/config")["failsafe_mode"])
-    awaits_turns()
+    await_turns()
     for member in "123":
         tell("stop", member)
     eventually("it does not lead without the lock", lambda: master.query("select pg_is_in_recovery()") == [(True,)], psycopg2.Error)
     for member in "123":
         tell("start", member)
     tell("await")
-    awaits_in_step()
+    await_in_step()
     write("again")
     verify_both()
 
