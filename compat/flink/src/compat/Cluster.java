@@ -1,16 +1,12 @@
 package compat;
 
-import java.io.File;
 import java.io.IOException;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
-import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.TimeUnit;
 import org.apache.flink.configuration.Configuration;
 
 /** Flink's job managers and task managers, each a process. They end with this process. */
@@ -22,7 +18,7 @@ final class Cluster {
     private final Path folder = Path.of(System.getenv("WORK"), "processes");
     /** Of each job manager: where programs ask it. */
     private final Map<Integer, Integer> restPorts = new TreeMap<>();
-    private final Map<String, Process> processes = new ConcurrentHashMap<>();
+    final Processes processes = new Processes(folder);
 
     Cluster(String zookeeper, int count) throws IOException {
         Files.createDirectories(folder.resolve("settings"));
@@ -37,16 +33,10 @@ final class Cluster {
                 "high-availability.zookeeper.client.session-timeout", "15 s",
                 "high-availability.zookeeper.client.tolerate-suspended-connections", "true");
         all.forEach(settings::setString);
-        List<ServerSocket> held = new ArrayList<>();
+        List<Integer> free = Processes.freePorts(count);
         for (int manager = 1; manager <= count; manager++) {
-            ServerSocket socket = new ServerSocket(0);
-            held.add(socket);
-            restPorts.put(manager, socket.getLocalPort());
+            restPorts.put(manager, free.get(manager - 1));
         }
-        for (ServerSocket socket : held) {
-            socket.close();
-        }
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> processes.values().forEach(Process::destroyForcibly)));
     }
 
     /** What a client must know to find the leader. */
@@ -85,26 +75,12 @@ final class Cluster {
     }
 
     private void start(String name, String mainClass, Map<String, String> more) throws IOException {
-        List<String> command = new ArrayList<>(List.of("java", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
-                "-Djava.io.tmpdir=" + folder.resolve("temporary"), "-Dlog4j.configuration=file:" + System.getenv("PROCESS_LOGGING")));
-        command.addAll(List.of(System.getenv("PROCESS_OPTIONS").split(" ")));
-        command.addAll(List.of("-cp", System.getenv("PROCESS_CLASSES"), mainClass, "--configDir", folder.resolve("settings").toString()));
-        settings.toMap().forEach((key, value) -> command.add("-D" + key + "=" + value));
-        more.forEach((key, value) -> command.add("-D" + key + "=" + value));
-        File log = folder.resolve(name + ".log").toFile();
-        processes.put(name, new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(log)).start());
-    }
-
-    /** SIGKILL: its session ends by its timeout. */
-    void kill(String name) throws InterruptedException {
-        processes.get(name).destroyForcibly().waitFor();
-    }
-
-    /** SIGTERM, and the process has ended. */
-    void stop(String name) throws InterruptedException {
-        Process process = processes.get(name);
-        process.destroy();
-        Checks.that(process.waitFor(100, TimeUnit.SECONDS), name + " does not end at SIGTERM");
+        List<String> arguments = new ArrayList<>(List.of("-Xmx384m", "-Dlog4j.configuration=file:" + System.getenv("PROCESS_LOGGING")));
+        arguments.addAll(List.of(System.getenv("PROCESS_OPTIONS").split(" ")));
+        arguments.addAll(List.of("-cp", System.getenv("PROCESS_CLASSES"), mainClass, "--configDir", folder.resolve("settings").toString()));
+        settings.toMap().forEach((key, value) -> arguments.add("-D" + key + "=" + value));
+        more.forEach((key, value) -> arguments.add("-D" + key + "=" + value));
+        processes.start(name, arguments);
     }
 
     /** The job manager that listens there. */

@@ -73,7 +73,7 @@ public final class Flink {
 
     private void managerIsKilled() throws Exception {
         int killed = leader();
-        cluster.kill("jobs-" + killed);
+        cluster.processes.kill("jobs-" + killed);
         eventually("the other leads", () -> leader() == Cluster.other(killed));
         awaitCheckpoints();
         that(ask("/jobs/" + job.getJobID() + "/checkpoints").contains("\"restored\":1"), "it has gone on from a checkpoint");
@@ -106,11 +106,11 @@ public final class Flink {
         eventually("it has ended", () -> job.getJobStatus().get(60, TimeUnit.SECONDS) == JobStatus.CANCELED);
         eventually("nothing of it is left", () -> children("/jobgraphs").isEmpty() && children("/jobs").isEmpty());
         int leader = leader();
-        cluster.stop("jobs-" + Cluster.other(leader));
+        cluster.processes.stop("jobs-" + Cluster.other(leader));
         equal(1, children("/leader/latch").size());
-        cluster.stop("jobs-" + leader);
+        cluster.processes.stop("jobs-" + leader);
         equal(List.of(), children("/leader/latch"));
-        cluster.stop("tasks-1");
+        cluster.processes.stop("tasks-1");
     }
 
     /** Several more checkpoints are completed than have been seen; their numbers never go back. */

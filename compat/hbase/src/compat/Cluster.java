@@ -2,7 +2,6 @@ package compat;
 
 import java.io.File;
 import java.io.IOException;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -16,7 +15,7 @@ import org.apache.hadoop.hbase.HBaseConfiguration;
 final class Cluster {
     /** What a dead server is noticed after. */
     private static final int SESSION_MS = 10_000;
-    private static final List<String> JAVA = List.of("java", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+    private static final List<String> OPTIONS = List.of("-Xmx384m",
             "--add-opens=java.base/java.lang=ALL-UNNAMED", "--add-opens=java.base/java.lang.reflect=ALL-UNNAMED",
             "--add-opens=java.base/java.net=ALL-UNNAMED", "--add-opens=java.base/java.nio=ALL-UNNAMED",
             "--add-opens=java.base/java.util=ALL-UNNAMED", "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
@@ -24,10 +23,10 @@ final class Cluster {
 
     private final Path folder = Path.of(System.getenv("WORK"), "cluster");
     private final Map<String, String> settings = new TreeMap<>();
-    private final Map<String, Process> processes = new TreeMap<>();
+    private final Processes processes = new Processes(folder);
     private final Map<String, Integer> ports = new TreeMap<>();
 
-    Cluster(String zookeeper) {
+    Cluster(String zookeeper) throws IOException {
         settings.put("hbase.cluster.distributed", "true");
         settings.put("hbase.rootdir", folder.resolve("tables").toUri().toString());
         settings.put("hbase.unsafe.stream.capability.enforce", "false");
@@ -41,7 +40,6 @@ final class Cluster {
         }
         settings.put("hbase.master.hostname", "localhost");
         settings.put("hbase.unsafe.regionserver.hostname", "localhost");
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> processes.values().forEach(Process::destroyForcibly)));
     }
 
     /** For HBase's client. */
@@ -61,7 +59,7 @@ final class Cluster {
 
     /** SIGKILL: its session ends by its timeout. */
     void kill(String name) throws InterruptedException {
-        processes.remove(name).destroyForcibly().waitFor();
+        processes.kill(name);
     }
 
     /** The server that has this name in HBase: host, port and the time of its start. */
@@ -72,9 +70,7 @@ final class Cluster {
 
     private int port(String name) throws IOException {
         if (!ports.containsKey(name)) {
-            try (ServerSocket socket = new ServerSocket(0)) {
-                ports.put(name, socket.getLocalPort());
-            }
+            ports.put(name, Processes.freePorts(1).get(0));
         }
         return ports.get(name);
     }
@@ -89,10 +85,8 @@ final class Cluster {
         own.forEach((key, value) -> site.append("<property><name>").append(key).append("</name><value>").append(value)
                 .append("</value></property>\n"));
         Files.writeString(home.resolve("hbase-site.xml"), site.append("</configuration>\n").toString());
-        List<String> command = new ArrayList<>(JAVA);
-        command.addAll(List.of("-cp", home + File.pathSeparator + System.getenv("CLUSTER_JARS"), main, "start"));
-        File log = home.resolve("log").toFile();
-        processes.put(name, new ProcessBuilder(command).redirectErrorStream(true)
-                .redirectOutput(ProcessBuilder.Redirect.appendTo(log)).start());
+        List<String> arguments = new ArrayList<>(OPTIONS);
+        arguments.addAll(List.of("-cp", home + File.pathSeparator + System.getenv("CLUSTER_JARS"), main, "start"));
+        processes.start(name, arguments);
     }
 }

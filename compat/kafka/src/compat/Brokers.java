@@ -1,15 +1,12 @@
 package compat;
 
-import java.io.File;
 import java.io.IOException;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
-import java.util.concurrent.TimeUnit;
 
 /** Kafka's brokers, each a process with a folder of its own: broker N of N = 1, 2, … They end with this process. */
 final class Brokers {
@@ -21,20 +18,14 @@ final class Brokers {
     private final String zookeeper;
     private final Path folder = Path.of(System.getenv("WORK"), "brokers");
     private final Map<Integer, Integer> ports = new TreeMap<>();
-    private final Map<Integer, Process> processes = new TreeMap<>();
+    private final Processes processes = new Processes(folder);
 
     Brokers(String zookeeper, int count) throws IOException {
         this.zookeeper = zookeeper;
-        List<ServerSocket> held = new ArrayList<>();
+        List<Integer> free = Processes.freePorts(count);
         for (int broker = 1; broker <= count; broker++) {
-            ServerSocket socket = new ServerSocket(0);
-            held.add(socket);
-            ports.put(broker, socket.getLocalPort());
+            ports.put(broker, free.get(broker - 1));
         }
-        for (ServerSocket socket : held) {
-            socket.close();
-        }
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> processes.values().forEach(Process::destroyForcibly)));
     }
 
     /** For Kafka's clients. */
@@ -74,23 +65,18 @@ final class Brokers {
                 "log.cleaner.dedupe.buffer.size=16777216",
                 "num.network.threads=2",
                 "num.io.threads=4"));
-        List<String> command = List.of("java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
-                "-Dlog4j.configuration=file:" + System.getenv("BROKER_LOGGING"), "-cp", System.getenv("BROKER_JARS"), "kafka.Kafka", settings.toString());
-        File log = home.resolve("log").toFile();
-        processes.put(broker, new ProcessBuilder(command).redirectErrorStream(true)
-                .redirectOutput(ProcessBuilder.Redirect.appendTo(log)).start());
+        processes.start("broker-" + broker, List.of("-Xmx256m", "-Dlog4j.configuration=file:" + System.getenv("BROKER_LOGGING"),
+                "-cp", System.getenv("BROKER_JARS"), "kafka.Kafka", settings.toString()));
     }
 
     /** SIGKILL: its session ends by its timeout. */
     void kill(int broker) throws InterruptedException {
-        processes.get(broker).destroyForcibly().waitFor();
+        processes.kill("broker-" + broker);
     }
 
     /** SIGTERM: it hands its partitions over, closes its session and ends. */
     void stop(int broker) throws InterruptedException {
-        Process process = processes.get(broker);
-        process.destroy();
-        Checks.that(process.waitFor(100, TimeUnit.SECONDS), "broker " + broker + " does not end at SIGTERM");
+        processes.stop("broker-" + broker);
     }
 
     static int other(int broker) {

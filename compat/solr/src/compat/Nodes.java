@@ -1,14 +1,11 @@
 package compat;
 
 import java.io.IOException;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
-import java.util.concurrent.TimeUnit;
 
 /** Solr's nodes, each a process with a folder of its own: node N of N = 1, 2, … They end with this process. */
 final class Nodes {
@@ -20,20 +17,14 @@ final class Nodes {
     private final String zookeeper;
     private final Path folder = Path.of(System.getenv("WORK"), "nodes");
     private final Map<Integer, Integer> ports = new TreeMap<>();
-    private final Map<Integer, Process> processes = new TreeMap<>();
+    private final Processes processes = new Processes(folder);
 
     Nodes(String zookeeper, int count) throws IOException {
         this.zookeeper = zookeeper;
-        List<ServerSocket> held = new ArrayList<>();
+        List<Integer> free = Processes.freePorts(count);
         for (int node = 1; node <= count; node++) {
-            ServerSocket socket = new ServerSocket(0);
-            held.add(socket);
-            ports.put(node, socket.getLocalPort());
+            ports.put(node, free.get(node - 1));
         }
-        for (ServerSocket socket : held) {
-            socket.close();
-        }
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> processes.values().forEach(Process::destroyForcibly)));
     }
 
     void start(int node) throws IOException {
@@ -49,23 +40,18 @@ final class Nodes {
                   </solrcloud>
                 </solr>
                 """.formatted(ports.get(node), SESSION_MS));
-        List<String> command = List.of("java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
-                "-Dlog4j.configurationFile=" + System.getenv("NODE_LOGGING"), "-DzkHost=" + zookeeper + ROOT,
-                "-cp", System.getenv("NODE_CLASSES"), "compat.Node", home.toString(), String.valueOf(ports.get(node)));
-        processes.put(node, new ProcessBuilder(command).redirectErrorStream(true)
-                .redirectOutput(ProcessBuilder.Redirect.appendTo(home.resolve("log").toFile())).start());
+        processes.start("node-" + node, List.of("-Xmx256m", "-Dlog4j.configurationFile=" + System.getenv("NODE_LOGGING"), "-DzkHost=" + zookeeper + ROOT,
+                "-cp", System.getenv("NODE_CLASSES"), "compat.Node", home.toString(), String.valueOf(ports.get(node))));
     }
 
     /** SIGKILL: its session ends by its timeout. */
     void kill(int node) throws InterruptedException {
-        processes.get(node).destroyForcibly().waitFor();
+        processes.kill("node-" + node);
     }
 
     /** SIGTERM: it gives up its leaderships, closes its session and ends. */
     void stop(int node) throws InterruptedException {
-        Process process = processes.get(node);
-        process.destroy();
-        Checks.that(process.waitFor(100, TimeUnit.SECONDS), "node " + node + " does not end at SIGTERM");
+        processes.stop("node-" + node);
     }
 
     /** For Solr's clients. */

@@ -3,20 +3,16 @@ package compat;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.BufferedReader;
-import java.io.File;
 import java.io.IOException;
 import java.io.OutputStream;
-import java.net.ServerSocket;
 import java.net.URI;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
-import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import org.apache.spark.launcher.JavaModuleOptions;
 
@@ -29,32 +25,15 @@ final class Cluster {
     private final Path folder = Path.of(System.getenv("WORK"), "processes");
     /** Of each master: where it listens, and where its page is. */
     private final Map<Integer, int[]> masters = new TreeMap<>();
-    private final Map<String, Process> processes = new ConcurrentHashMap<>();
+    final Processes processes = new Processes(folder);
     private final ObjectMapper json = new ObjectMapper();
 
     Cluster(String zookeeper, int count) throws IOException {
         this.zookeeper = zookeeper;
-        Files.createDirectories(folder.resolve("temporary"));
-        List<ServerSocket> held = new ArrayList<>();
+        List<Integer> free = Processes.freePorts(2 * count);
         for (int master = 1; master <= count; master++) {
-            int[] ports = new int[2];
-            for (int port = 0; port < ports.length; port++) {
-                ServerSocket socket = new ServerSocket(0);
-                held.add(socket);
-                ports[port] = socket.getLocalPort();
-            }
-            masters.put(master, ports);
+            masters.put(master, new int[] {free.get(2 * master - 2), free.get(2 * master - 1)});
         }
-        for (ServerSocket socket : held) {
-            socket.close();
-        }
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> processes.values().forEach(Cluster::end)));
-    }
-
-    private static void end(Process process) {
-        // A worker's executors, too.
-        process.descendants().forEach(ProcessHandle::destroyForcibly);
-        process.destroyForcibly();
     }
 
     /** All masters, for workers and applications. */
@@ -66,50 +45,31 @@ final class Cluster {
 
     void startMaster(int master) throws IOException {
         int[] ports = masters.get(master);
-        start("master-" + master, "org.apache.spark.deploy.master.Master",
-                "--host", "127.0.0.1", "--port", String.valueOf(ports[0]), "--webui-port", String.valueOf(ports[1]));
+        processes.start("master-" + master, arguments("org.apache.spark.deploy.master.Master",
+                "--host", "127.0.0.1", "--port", String.valueOf(ports[0]), "--webui-port", String.valueOf(ports[1])));
     }
 
     void startWorker(int worker) throws IOException {
-        start("worker-" + worker, "org.apache.spark.deploy.worker.Worker", "--host", "127.0.0.1", "--cores", "4", "--memory", "4g",
-                "--work-dir", folder.resolve("work-" + worker).toString(), "--webui-port", "0", addresses());
+        processes.start("worker-" + worker, arguments("org.apache.spark.deploy.worker.Worker", "--host", "127.0.0.1", "--cores", "4", "--memory", "4g",
+                "--work-dir", folder.resolve("work-" + worker).toString(), "--webui-port", "0", addresses()));
     }
 
     void startApplication(String name) throws IOException {
-        start(name, "compat.Application", name, addresses());
+        processes.startSpeaker(name, arguments("compat.Application", name, addresses()));
     }
 
-    private void start(String name, String... words) throws IOException {
-        List<String> command = new ArrayList<>(List.of("java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
-                "-Djava.io.tmpdir=" + folder.resolve("temporary"), "-Dlog4j.configurationFile=" + System.getenv("PROCESS_LOGGING"),
-                "-Dspark.deploy.recoveryMode=ZOOKEEPER",
-                "-Dspark.deploy.zookeeper.url=" + zookeeper, "-Dspark.deploy.zookeeper.dir=" + ROOT));
-        command.addAll(List.of(JavaModuleOptions.defaultModuleOptions().split(" ")));
-        command.addAll(List.of("-cp", System.getenv("PROCESS_CLASSES")));
-        command.addAll(List.of(words));
-        File log = folder.resolve(name + ".log").toFile();
-        processes.put(name, new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.appendTo(log)).start());
-    }
-
-    /** SIGKILL: its session ends by its timeout. */
-    void kill(String name) throws InterruptedException {
-        processes.get(name).destroyForcibly().waitFor();
-    }
-
-    /** SIGTERM, and the process has ended. */
-    void stop(String name) throws InterruptedException {
-        Process process = processes.get(name);
-        process.destroy();
-        Checks.that(process.waitFor(100, TimeUnit.SECONDS), name + " does not end at SIGTERM");
-    }
-
-    boolean runs(String name) {
-        return processes.get(name).isAlive();
+    private List<String> arguments(String... words) {
+        List<String> arguments = new ArrayList<>(List.of("-Xmx512m", "-Dlog4j.configurationFile=" + System.getenv("PROCESS_LOGGING"),
+                "-Dspark.deploy.recoveryMode=ZOOKEEPER", "-Dspark.deploy.zookeeper.url=" + zookeeper, "-Dspark.deploy.zookeeper.dir=" + ROOT));
+        arguments.addAll(List.of(JavaModuleOptions.defaultModuleOptions().split(" ")));
+        arguments.addAll(List.of("-cp", System.getenv("PROCESS_CLASSES")));
+        arguments.addAll(List.of(words));
+        return arguments;
     }
 
     /** What an application makes of a number. */
     String ask(String application, int number) throws IOException {
-        Process process = processes.get(application);
+        Process process = processes.of(application);
         OutputStream input = process.getOutputStream();
         input.write((number + "\n").getBytes(StandardCharsets.UTF_8));
         input.flush();
@@ -119,7 +79,7 @@ final class Cluster {
 
     /** The end of its input ends an application. */
     void finish(String application) throws Exception {
-        Process process = processes.get(application);
+        Process process = processes.of(application);
         process.getOutputStream().close();
         Checks.that(process.waitFor(100, TimeUnit.SECONDS), application + " does not end");
         Checks.equal(0, process.exitValue());

@@ -57,7 +57,7 @@ public final class Spark {
 
     private void masterIsKilled() throws Exception {
         int killed = cluster.leader();
-        cluster.kill("master-" + killed);
+        cluster.processes.kill("master-" + killed);
         // Who works does not need a master.
         equal(SUM, cluster.ask("pupil", NUMBERS));
         eventually("the other leads, and knows both", () -> leadsAndKnowsBoth(Cluster.other(killed)));
@@ -87,7 +87,7 @@ public final class Spark {
     private void awaitLeaderAfterTrouble() throws Exception {
         eventually("a master leads, and knows both", () -> {
             for (int master : List.of(1, 2)) {
-                if (!cluster.runs("master-" + master)) {
+                if (!cluster.processes.of("master-" + master).isAlive()) {
                     System.out.println("master " + master + " has ended, and is started again");
                     cluster.startMaster(master);
                 }
@@ -108,9 +108,9 @@ public final class Spark {
         cluster.startApplication("other");
         equal(SUM, cluster.ask("other", NUMBERS));
         cluster.finish("other");
-        cluster.stop("worker-1");
+        cluster.processes.stop("worker-1");
         for (int master : List.of(1, 2)) {
-            cluster.stop("master-" + master);
+            cluster.processes.stop("master-" + master);
         }
     }
 
