@@ -41,12 +41,17 @@ def other(member):
 
 
 def await_in_step():
-    """Both are there, and one follows the other, so that what is acknowledged is on both."""
+    """Both are there, and one follows the other, so that what is acknowledged is on both: say Patroni and PostgreSQL."""
 
     def follows():
         state = json.loads(node("sync")[0])
         master = leader()
-        return state["leader"] == master.name and state["sync_standby"] == other(master).name and master.query("select pg_is_in_recovery()") == [(False,)]
+        return (
+            state["leader"] == master.name
+            and state["sync_standby"] == other(master).name
+            and master.query("select pg_is_in_recovery()") == [(False,)]
+            and master.query("select application_name from pg_stat_replication where sync_state = 'sync'") == [(other(master).name,)]
+        )
 
     eventually("one leads, and the other follows in step", follows, psycopg2.Error, TypeError, KeyError)
 
@@ -85,14 +90,11 @@ def births():
 def await_turns():
     """Each Patroni has taken a turn that ended well after this was called: it writes where its server's log has got to."""
     for member in members:
-        before = node(f"members/{member.name}")[1].mzxid
-
-        def has_come(member=member, before=before):
-            return node(f"members/{member.name}")[1].mzxid > before
-
+        path = f"members/{member.name}"
+        before = eventually(f"{member.name} is there", lambda: node(path))[1].mzxid
         leader().query("select pg_switch_wal()")
         leader().query("insert into turns values (1)")
-        eventually(f"{member.name} takes a turn", has_come)
+        eventually(f"{member.name} takes a turn", lambda: node(path)[1].mzxid > before, TypeError)
 
 
 def is_bootstrapped():
@@ -118,6 +120,8 @@ def settings_are_changed():
     # A session's timeout is settled when it begins: each Patroni begins a new one, and the leader takes the lock anew.
     eventually("both have sessions of 20 s", lambda: session_timeouts().count(20_000) == 2)
     eventually("no older session is left", lambda: 30_000 not in session_timeouts())
+    # While there was no lock, the other has stopped to follow: it begins again at its next turn.
+    await_turns()
     await_in_step()
     assert (leader(), timeline()) == (holder, turns), "nobody else leads"
     write("second")
