@@ -2,27 +2,43 @@
 
 import os
 import sys
+import threading
 import time
 import traceback
 
 # Longest wait for something to become true. Far above what anything needs, so that a busy machine does not fail it.
 PATIENCE_S = 120
+# Longest time of one check: of some that wait for several things.
+LIMIT_S = 300
 
 _failed = []
 
 
 def check(name, body):
-    """Runs one check; what it raises fails it. ONLY=text in the environment leaves out those whose name lacks the text."""
+    """Runs one check; what it raises fails it. One that hangs fails after LIMIT_S, and is left behind. ONLY=text in the
+    environment leaves out those whose name lacks the text."""
     if os.environ.get("ONLY", "") not in name:
         return
     began = time.monotonic()
-    try:
-        body()
-        print(f"ok {name} ({(time.monotonic() - began) * 1000:.0f} ms)", flush=True)
-    except Exception as error:  # noqa: BLE001, a failed check
+    problems = []
+
+    def run():
+        try:
+            body()
+        except Exception as error:  # noqa: BLE001, a failed check
+            problems.append(str(error) or repr(error))
+            traceback.print_exc()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    thread.join(LIMIT_S)
+    if thread.is_alive():
+        problems.append(f"not done within {LIMIT_S} s")
+    if problems:
         _failed.append(name)
-        print(f"FAIL {name}: {str(error) or repr(error)}".replace("\n", " "), flush=True)
-        traceback.print_exc()
+        print(f"FAIL {name}: {problems[0]}".replace("\n", " "), flush=True)
+    else:
+        print(f"ok {name} ({(time.monotonic() - began) * 1000:.0f} ms)", flush=True)
 
 
 def finish():

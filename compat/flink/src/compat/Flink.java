@@ -76,7 +76,7 @@ public final class Flink {
         cluster.processes.kill("jobs-" + killed);
         eventually("the other leads", () -> leader() == Cluster.other(killed));
         awaitCheckpoints();
-        that(ask("/jobs/" + job.getJobID() + "/checkpoints").contains("\"restored\":1"), "it has gone on from a checkpoint");
+        eventually("it has gone on from a checkpoint", () -> ask("/jobs/" + job.getJobID() + "/checkpoints").contains("\"restored\":1"));
         cluster.startJobManager(killed);
         eventually("the first waits", () -> children("/leader/latch").size() == 2);
     }
