@@ -260,6 +260,7 @@ fn client_gauges(
         ("values_away", whole(shared.memory.values_away())),
         ("values_fetched", whole(shared.memory.values_fetched())),
         ("values_gone", whole(shared.memory.values_gone())),
+        ("memtable_bytes", whole(statistics.memtable_bytes.load(Relaxed))),
         // And others: free space where it is least, and whether growth is refused because of it.
         ("disk_free_bytes", Number::Whole(statistics.room.free_bytes())),
         ("disk_short_bytes", Number::Whole(statistics.room.short_bytes())),

@@ -47,6 +47,8 @@ pub struct Statistics {
     pub syncs: AtomicU64,
     /// Groups that took longer than `fsync.warningthresholdms`.
     pub slow_syncs: AtomicU64,
+    /// Bytes that the disk engine's memtables hold.
+    pub memtable_bytes: AtomicU64,
     /// The room on the disks.
     pub room: Arc<Room>,
     pub(super) recorded: Recorded,
@@ -122,6 +124,7 @@ impl Default for Statistics {
             auth_failed: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             slow_syncs: AtomicU64::new(0),
+            memtable_bytes: AtomicU64::new(0),
             room: Arc::default(),
             recorded: Recorded::default(),
             sync_sum_us: AtomicU64::new(0),

@@ -25,13 +25,18 @@ use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
 use raft::prelude::ConfState;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How often it is looked whether the store has made tables of what it holds in memory.
 const TABLES_LOOK: Duration = Duration::from_millis(2);
 /// How long that is waited for.
 const TABLES_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the store may hold in memory though nothing comes: less is not worth a table.
+const MEMTABLES_AT_REST_BYTES: u64 = 1 << 20;
+/// How often it is asked to let go of more: twice is enough, unless somebody reads it.
+const LET_GO_CALLS: u32 = 3;
 
 /// Larger data is shared with the store and not copied for it.
 const SHARED_BYTES: usize = 4096;
@@ -182,8 +187,10 @@ pub(super) fn run(
     let mut is_written = false;
     // Bytes of log that wait for the next durable point.
     let mut waiting_bytes = 0;
+    let mut let_go_calls = 0;
     loop {
         inbox.await_batch(&mut inputs, Duration::from_millis(schedule.persist_interval_ms));
+        let is_at_rest = inputs.is_empty();
         let mut stop = false;
         for input in inputs.drain(..) {
             match input {
@@ -193,7 +200,7 @@ pub(super) fn run(
                     applied,
                     members,
                 } => {
-                    is_written = true;
+                    (is_written, let_go_calls) = (true, 0);
                     waiting_bytes += log_bytes;
                     wait_for_tables(&mut tree, shared.memory.unflushed_limit(), || shared.is_stopping())?;
                     let (zxid, started) = (checkpoint.zxid, Instant::now());
@@ -245,6 +252,12 @@ pub(super) fn run(
         if stop {
             return Ok(());
         }
+        // Else it would hold them until so much more has come that they are full, and a start would read them from the journal.
+        if is_at_rest && let_go_calls < LET_GO_CALLS && tree.memtable_bytes() > MEMTABLES_AT_REST_BYTES {
+            let_go_calls += 1;
+            tree.let_go_soon()?;
+        }
+        shared.statistics.memtable_bytes.store(tree.memtable_bytes(), Relaxed);
     }
 }
 
@@ -381,7 +394,7 @@ impl LoadVisitor for Visitor<'_> {
     }
 
     fn node(&mut self, parent: &[u8], name: &[u8], stat: NodeStat, data: Option<Bytes>) -> Result<(), Refused> {
-        if self.given_up.load(Ordering::Relaxed) {
+        if self.given_up.load(Relaxed) {
             return Err(Refused::GivenUp);
         }
         Ok(self.loader.node(

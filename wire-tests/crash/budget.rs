@@ -99,7 +99,7 @@ fn read_write_read(client: &mut Client, versions: &mut [i32]) {
 }
 
 /// One of the numbers that the server tells of itself.
-fn number_of(address: SocketAddr, name: &str) -> u64 {
+pub(super) fn number_of(address: SocketAddr, name: &str) -> u64 {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.write_all(b"mntr").expect("a word");
     let mut answer = String::new();

@@ -11,7 +11,7 @@
 //! | Stat | a register's version is not the number of times that it was set |
 //!
 //! Beside it, `early`: a server that is asked, and killed again, before it has read its tree; and `budget`: one whose values
-//! are larger than its memory.
+//! are larger than its memory; and `rest`: one that nobody writes to any more.
 //!
 //! `CRASH_ROUNDS` (default 12) says how often it is killed, `CRASH_SEED` which random numbers are drawn; both are printed.
 
@@ -28,6 +28,7 @@ mod early;
 #[allow(dead_code, reason = "likewise")]
 #[path = "../differential/random.rs"]
 mod random;
+mod rest;
 mod server;
 mod worker;
 
