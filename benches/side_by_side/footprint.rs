@@ -23,6 +23,8 @@ const LOADING_DEPTH: u32 = 32;
 const WRITES_BEFORE_KILL: Duration = Duration::from_secs(2);
 /// Until housekeeping after the load (snapshots, collections, compactions) should be over.
 pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// Ours writes its last checkpoint up to five seconds after the last write, and lets go of what that took a second or two later.
+const STEADY: Duration = Duration::from_secs(8);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// More than these are measured on ours alone: Apache's heap of 4 GiB would not hold them.
 pub(crate) const APACHE_ZNODES: u32 = 2_000_000;
@@ -101,13 +103,13 @@ fn weigh_watches(server: &Server, znodes: u32, before: f64) -> Result<f64, Strin
     Ok((armed - before) / f64::from(watches))
 }
 
-/// What is resident once housekeeping is over, and what it has freed is given back: until it falls no more.
+/// What is resident once housekeeping is over, and what it has freed is given back: until it has not fallen for so long.
 fn resident_at_rest(server: &Server) -> Result<f64, String> {
     let pid = server.pid().ok_or("the server does not run")?;
     settle(pid, SETTLE_LIMIT);
     let mut resident = resident_bytes(pid).unwrap_or(0);
     loop {
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(STEADY);
         let now = resident_bytes(pid).unwrap_or(0);
         if now + resident / 1000 >= resident {
             return Ok(now as f64);
