@@ -491,6 +491,44 @@ fn what_stands_in_no_table_yet_is_counted_until_it_does() {
 }
 
 #[test]
+fn memtables_are_let_go_of_and_views_stay_readable() {
+    let place = tempfile::tempdir().expect("temporary directory");
+    let directory = place.path().join("store");
+    let mut store = varied_store(&directory);
+    // What a call begins, another thread ends.
+    let let_go = |store: &mut TreeStore| {
+        store.let_go_soon().expect("a disk that works");
+        while store.unflushed_bytes() > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    let (_, before, _) = dump(&mut store, 1 << 20);
+    let view = store.view().expect("view").expect("written");
+    for index in 21..24 {
+        put(&mut store, index, &[("/", "later", Some(&[7; 4000]))]);
+        let_go(&mut store);
+        let_go(&mut store);
+    }
+    let after: Vec<Bytes> = view
+        .into_chunks(1 << 20)
+        .map(|chunk| chunk.expect("readable"))
+        .collect();
+    assert_eq!(after, before);
+
+    put(&mut store, 24, &[("/", "last", Some(&[7; 4000]))]);
+    let (held, expected) = (store.memtable_bytes(), load(&mut store));
+    let_go(&mut store);
+    let_go(&mut store);
+    let left = store.memtable_bytes();
+    assert!(held > 4000 && left < 1000, "{left} of {held} bytes");
+    // The point that was written once more is the one that it led to.
+    drop(store);
+    let mut store = open(&directory);
+    assert_eq!(store.committed(), Some(&meta(24)));
+    assert_eq!(load(&mut store), expected);
+}
+
+#[test]
 fn a_large_batch_or_one_with_a_large_chunk_is_a_table_and_durable_when_it_is_committed() {
     for large in [vec![7; 1_200_000], vec![7; 5000]] {
         becomes_a_table(large);
