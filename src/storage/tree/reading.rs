@@ -97,12 +97,20 @@ impl ReadableTree<'_> {
             let missing = || self.malformed(&key.key, MalformedRecord::MissingChunk(number));
             self.get(&key.chunk(number))?.ok_or_else(missing)
         };
+        let check = |bytes: &[u8], number| {
+            let is_whole = bytes.len() == content.end_of(number);
+            let torn = || self.malformed(&key.key, MalformedRecord::Length);
+            is_whole.then_some(()).ok_or_else(torn)
+        };
+        if content.chunks() == 1 {
+            let only = chunk(0)?;
+            check(&only, 0)?;
+            return Ok(only);
+        }
         let mut bytes = BytesMut::with_capacity(content.bytes as usize);
         for number in 0..content.chunks() {
             bytes.extend_from_slice(&chunk(number)?);
-            if bytes.len() != content.end_of(number) {
-                return Err(self.malformed(&key.key, MalformedRecord::Length));
-            }
+            check(&bytes, number)?;
         }
         Ok(bytes.freeze())
     }
