@@ -23,8 +23,8 @@ const LOADING_DEPTH: u32 = 32;
 const WRITES_BEFORE_KILL: Duration = Duration::from_secs(2);
 /// Until housekeeping after the load (snapshots, collections, compactions) should be over.
 pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(60);
-/// Ours writes its last checkpoint up to five seconds after the last write, and lets go of what that took a second or two later.
-const STEADY: Duration = Duration::from_secs(8);
+/// Ours writes its last checkpoint up to five seconds after the last write, and ten seconds later lets go of what that took.
+const STEADY: Duration = Duration::from_secs(20);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// More than these are measured on ours alone: Apache's heap of 4 GiB would not hold them.
 pub(crate) const APACHE_ZNODES: u32 = 2_000_000;

@@ -33,7 +33,10 @@ const TABLES_LOOK: Duration = Duration::from_millis(2);
 /// How long that is waited for.
 const TABLES_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the store may hold in memory though nothing comes: less is not worth a table.
+/// Intervals between checkpoints after which the store is at rest if they brought none. Where a little is written all the time,
+/// one checkpoint comes in each, and a table more for each of them would have to be merged.
+const INTERVALS_TO_REST: u64 = 2;
+/// What the store may hold in memory at rest: less is not worth a table.
 const MEMTABLES_AT_REST_BYTES: u64 = 1 << 20;
 /// How often it is asked to let go of more: twice is enough, unless somebody reads it.
 const LET_GO_CALLS: u32 = 3;
@@ -187,10 +190,9 @@ pub(super) fn run(
     let mut is_written = false;
     // Bytes of log that wait for the next durable point.
     let mut waiting_bytes = 0;
-    let mut let_go_calls = 0;
+    let (mut last_checkpoint_us, mut let_go_calls) = (last_persist_us, 0);
     loop {
         inbox.await_batch(&mut inputs, Duration::from_millis(schedule.persist_interval_ms));
-        let is_at_rest = inputs.is_empty();
         let mut stop = false;
         for input in inputs.drain(..) {
             match input {
@@ -200,7 +202,8 @@ pub(super) fn run(
                     applied,
                     members,
                 } => {
-                    (is_written, let_go_calls) = (true, 0);
+                    is_written = true;
+                    (last_checkpoint_us, let_go_calls) = (shared.clock.now_us(), 0);
                     waiting_bytes += log_bytes;
                     wait_for_tables(&mut tree, shared.memory.unflushed_limit(), || shared.is_stopping())?;
                     let (zxid, started) = (checkpoint.zxid, Instant::now());
@@ -253,6 +256,7 @@ pub(super) fn run(
             return Ok(());
         }
         // Else it would hold them until so much more has come that they are full, and a start would read them from the journal.
+        let is_at_rest = now_us.saturating_sub(last_checkpoint_us) >= INTERVALS_TO_REST * schedule.interval_ms * 1000;
         if is_at_rest && let_go_calls < LET_GO_CALLS && tree.memtable_bytes() > MEMTABLES_AT_REST_BYTES {
             let_go_calls += 1;
             tree.let_go_soon()?;
