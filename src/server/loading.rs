@@ -47,13 +47,16 @@ pub(super) struct Piece {
     pub(super) is_last: bool,
 }
 
+/// Takes some children of a znode, and whether those are the last.
+pub(super) type Bring<'a> = dyn FnMut(Vec<StoredNode>, bool) -> Result<(), Failure> + 'a;
+
 /// The groups of a tree as it was stored when the server started.
 pub(super) trait Groups: Send {
     /// The next znodes in the order of their keys, at most `most`; none at the end.
     fn next(&mut self, most: usize) -> Result<Vec<Piece>, Failure>;
 
-    /// All children of one znode.
-    fn children(&mut self, parent: &[u8]) -> Result<Vec<StoredNode>, Failure>;
+    /// Gives all children of one znode to `bring`, at most `most` at a time, and whether those are the last: once at least.
+    fn children(&mut self, parent: &[u8], most: usize, bring: &mut Bring<'_>) -> Result<(), Failure>;
 
     /// All of them were read.
     fn end(self: Box<Self>);
@@ -81,8 +84,18 @@ impl Groups for KeyspaceGroups {
         Ok(pieces.collect())
     }
 
-    fn children(&mut self, parent: &[u8]) -> Result<Vec<StoredNode>, Failure> {
-        Ok(self.groups.children(parent)?.into_iter().map(node).collect())
+    fn children(&mut self, parent: &[u8], most: usize, bring: &mut Bring<'_>) -> Result<(), Failure> {
+        let mut below = self.groups.below(parent);
+        let mut slice = self.groups.next_below(&mut below, most)?;
+        loop {
+            let following = self.groups.next_below(&mut below, most)?;
+            let is_last = following.is_empty();
+            bring(slice.into_iter().map(node).collect(), is_last)?;
+            if is_last {
+                return Ok(());
+            }
+            slice = following;
+        }
     }
 
     fn end(self: Box<Self>) {
@@ -174,15 +187,8 @@ impl Loading {
             reading.read_slice(state)?;
         }
         if state.read().lacks_children_of(parent) {
-            let mut rest = reading.groups.children(parent)?.into_iter();
-            loop {
-                let slice: Vec<StoredNode> = rest.by_ref().take(reading.slice_nodes).collect();
-                let is_last = rest.len() == 0;
-                state.write().bring(parent, slice, is_last)?;
-                if is_last {
-                    break;
-                }
-            }
+            let mut bring = |slice, is_last| Ok(state.write().bring(parent, slice, is_last)?);
+            reading.groups.children(parent, reading.slice_nodes, &mut bring)?;
         }
         MutexGuard::unlock_fair(guard);
         Ok(())

@@ -4,7 +4,7 @@ use crate::proto::{Acl, SessionId, Zxid};
 use crate::replica::{FOUNDING, MembersAt, Registry};
 use crate::server::Failure;
 use crate::server::fetcher::Values;
-use crate::server::loading::{Groups, Piece, StoredNode};
+use crate::server::loading::{Bring, Groups, Piece, StoredNode};
 use crate::state_machine::{
     AclId, Checkpoint, DataRecord, Fetched, Loader, NodeRecord, Record, Session, State, StoredStat, Totals, Value,
     place_of,
@@ -149,13 +149,17 @@ impl Groups for SimulatedGroups {
         Ok(pieces)
     }
 
-    fn children(&mut self, parent: &[u8]) -> Result<Vec<StoredNode>, Failure> {
+    fn children(&mut self, parent: &[u8], most: usize, bring: &mut Bring<'_>) -> Result<(), Failure> {
         let records = self.tree.nodes.iter().filter(|((of, _), _)| of.as_bytes() == parent);
         let child = |((_, name), (stat, data)): (&(String, String), &(StoredStat, Option<Value>))| {
             let (stat, data) = (*stat, data.clone());
             (Bytes::from(name.clone()), NodeRecord { stat, data })
         };
-        Ok(records.map(child).collect())
+        let mut rest: Vec<StoredNode> = records.map(child).collect();
+        while rest.len() > most {
+            bring(rest.drain(..most).collect(), false)?;
+        }
+        bring(rest, true)
     }
 
     fn end(self: Box<Self>) {}

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   first     ACL lists, sessions, ephemerals, the root, its children, all below /zookeeper     ─▶ LoadVisitor
-//!   then      next(most) ─▶ pieces of groups, in order           children(parent) ─▶ one group, out of turn
+//!   then      next(most) ─▶ pieces of groups, in order           below(parent), next_below(most) ─▶ one group, out of turn
 //! ```
 //!
 //! All of it is read from one snapshot, taken before the first batch: a group that was changed since is in memory, and
@@ -28,6 +28,10 @@ use super::records::{
 };
 use super::{TreeError, TreeStore, hash, printable};
 
+/// Bytes of data with which a piece ends though it has few znodes yet: large values are not read by the hundred before the
+/// first is kept, or found to have no room.
+const PIECE_BYTES: usize = 4 << 20;
+
 /// A stored znode below its parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredChild {
@@ -48,6 +52,26 @@ pub struct GroupPiece {
     pub children: Vec<StoredChild>,
     /// Whether those are the last.
     pub is_last: bool,
+}
+
+impl StoredChild {
+    pub(super) fn data_bytes(&self) -> usize {
+        self.data.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// One group, out of turn: as far as it was read.
+pub struct Below {
+    /// The key in front of all of its children's, which is the root's own if they are the root's.
+    first: Vec<u8>,
+    /// `None`: it has none.
+    records: Option<Iter>,
+}
+
+impl std::fmt::Debug for Below {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Below").finish_non_exhaustive()
+    }
 }
 
 /// The groups of a store, as of the moment when it was opened.
@@ -171,7 +195,8 @@ impl StoredGroups {
                     taken.map_err(|source| self.refused(b"/", source))?;
                 }
             }
-            for child in self.children(&path)? {
+            let mut below = self.below(&path);
+            while let Some(child) = self.child_below(&mut below)? {
                 summary.nodes += 1;
                 let is_below = path.starts_with(b"/zookeeper") || child.name.as_ref() == b"zookeeper";
                 let taken = visitor.node(&path, &child.name, child.stat, child.data);
@@ -184,29 +209,43 @@ impl StoredGroups {
         Ok(summary)
     }
 
-    /// All children of the znode at `parent`, which may be none.
-    pub fn children(&mut self, parent: &[u8]) -> Result<Vec<StoredChild>, TreeError> {
+    /// The children of the znode at `parent`, which may be none.
+    pub fn below(&self, parent: &[u8]) -> Below {
         let NodeKey { key: first, is_long } = NodeKey::new(parent, b"", self.salt);
-        let mut children = Vec::new();
-        if is_long {
-            // Then its children have long paths too, of which there are none.
-            return Ok(children);
-        }
-        for guard in self.snapshot.prefix(&self.keyspace, &first) {
-            let (key, value) = self.pair(guard)?;
-            if key == first {
-                // The root has neither parent nor name.
-                continue;
-            }
-            children.push(self.child(&key, &value)?.1);
+        // The children of a long path have long paths too, of which there are none.
+        let records = (!is_long).then(|| self.snapshot.prefix(&self.keyspace, &first));
+        Below { first, records }
+    }
+
+    /// The next of them, at most `most`, or fewer that are large; none after the last.
+    pub fn next_below(&mut self, below: &mut Below, most: usize) -> Result<Vec<StoredChild>, TreeError> {
+        let (mut children, mut bytes) = (Vec::new(), 0);
+        while children.len() < most && bytes < PIECE_BYTES {
+            let Some(child) = self.child_below(below)? else { break };
+            bytes += child.data_bytes();
+            children.push(child);
         }
         Ok(children)
     }
 
-    /// The next records in the order of their keys, at most `most`; none after the last. The root is not among them.
+    fn child_below(&mut self, below: &mut Below) -> Result<Option<StoredChild>, TreeError> {
+        let Some(records) = &mut below.records else {
+            return Ok(None);
+        };
+        for guard in records {
+            let (key, value) = self.pair(guard)?;
+            // The root has neither parent nor name.
+            if key != below.first {
+                return Ok(Some(self.child(&key, &value)?.1));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next records in the order of their keys, at most `most`, or fewer that are large; none after the last. The root is not among them.
     pub fn next(&mut self, most: usize) -> Result<Vec<GroupPiece>, TreeError> {
         let mut pieces: Vec<GroupPiece> = Vec::new();
-        let mut left = most;
+        let (mut left, mut bytes) = (most, 0);
         loop {
             let Some((key, value)) = self.read_ahead()? else { break };
             if left == 0 {
@@ -221,7 +260,8 @@ impl StoredGroups {
             if parent.is_empty() {
                 continue;
             }
-            left -= 1;
+            bytes += child.data_bytes();
+            left = if bytes < PIECE_BYTES { left - 1 } else { 0 };
             match pieces.last_mut() {
                 Some(piece) if piece.parent == parent => piece.children.push(child),
                 _ => pieces.push(GroupPiece {

@@ -47,7 +47,7 @@ use foldhash::fast::FixedState;
 pub use batch::{CheckpointBatch, DataChange};
 pub use dump::{Totals, TreeView, ViewChunks};
 pub use error::TreeError;
-pub use groups::{GroupPiece, StoredChild, StoredGroups};
+pub use groups::{Below, GroupPiece, StoredChild, StoredGroups};
 pub use incoming::{IncomingError, IncomingPart, build_tree};
 pub use loading::{LoadSummary, LoadVisitor};
 pub use opening::TreeOptions;

@@ -1021,11 +1021,18 @@ fn a_store_is_read_group_by_group_as_it_was_when_it_was_opened() {
         if most == 2 {
             put(&mut store, 2, &[("/a", "n03", Some(b"later")), ("/a", "new", None)]);
         }
-        let out_of_turn = groups.children(b"/a/n05").expect("readable");
-        assert_eq!(
-            (out_of_turn.len(), groups.children(b"/a/n06").expect("readable").len()),
-            (20, 0)
-        );
+        let mut out_of_turn = |parent: &[u8]| {
+            let (mut below, mut count) = (groups.below(parent), 0);
+            loop {
+                let slice = groups.next_below(&mut below, most).expect("readable").len();
+                assert!(slice <= most);
+                if slice == 0 {
+                    return count;
+                }
+                count += slice;
+            }
+        };
+        assert_eq!((out_of_turn(b"/a/n05"), out_of_turn(b"/a/n06")), (20, 0));
         let mut open_group: Option<Bytes> = None;
         loop {
             let pieces = groups.next(most).expect("readable");
@@ -1065,6 +1072,53 @@ fn a_store_is_read_group_by_group_as_it_was_when_it_was_opened() {
             drop(counted_store(place.path()));
         }
     }
+}
+
+#[test]
+fn large_values_come_in_small_pieces() {
+    const VALUES: usize = 12;
+    const VALUE_BYTES: usize = 1 << 20;
+    let place = tempfile::tempdir().expect("temporary directory");
+    let mut store = counted_store(place.path());
+    let mut batch = store.batch().expect("batch");
+    for number in 0..VALUES {
+        let data = DataChange::Share(vec![7; VALUE_BYTES].into());
+        let put = batch.put_node(b"/b", format!("{number:02}").as_bytes(), &stat(1), data);
+        put.expect("put");
+    }
+    batch.totals(1, 1);
+    batch.commit(meta(2)).expect("commit");
+    let (_, mut groups) = store
+        .load_first(&mut Model::default())
+        .expect("readable")
+        .expect("counted");
+    let most = |children: &[StoredChild]| {
+        let bytes: usize = children.iter().map(StoredChild::data_bytes).sum();
+        assert!(bytes < 5 * VALUE_BYTES, "{bytes}");
+        children
+            .iter()
+            .filter(|child| child.data_bytes() == VALUE_BYTES)
+            .count()
+    };
+    let (mut below, mut count) = (groups.below(b"/b"), 0);
+    loop {
+        let children = groups.next_below(&mut below, 1000).expect("readable");
+        if children.is_empty() {
+            break;
+        }
+        count += most(&children);
+    }
+    assert_eq!(count, VALUES);
+    let mut count = 0;
+    loop {
+        let pieces = groups.next(1000).expect("readable");
+        if pieces.is_empty() {
+            break;
+        }
+        let children: Vec<StoredChild> = pieces.into_iter().flat_map(|piece| piece.children).collect();
+        count += most(&children);
+    }
+    assert_eq!(count, VALUES);
 }
 
 fn first_group(parent: &[u8]) -> bool {
