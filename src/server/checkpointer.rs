@@ -39,7 +39,7 @@ pub struct CheckpointSchedule {
     pub interval_ms: u64,
     /// So many changed records are written without waiting for the interval.
     pub records: usize,
-    /// So many bytes of changed data likewise.
+    /// So many bytes of changed data likewise, or fewer where memory is short.
     pub bytes: u64,
     /// Time between two points that are made durable, ms.
     pub persist_interval_ms: u64,
@@ -187,8 +187,9 @@ impl Checkpointer {
             if self.log_bytes >= self.schedule.log_bytes / 2 {
                 return true;
             }
+            let bytes = self.schedule.bytes.min(self.shared.memory.behind_bytes());
             let state = self.shared.state.read();
-            state.dirty_len() >= self.schedule.records || state.dirty_bytes() >= self.schedule.bytes
+            state.dirty_len() >= self.schedule.records || state.dirty_bytes() >= bytes
         };
         (waited || is_much()) && self.store.is_empty()
     }

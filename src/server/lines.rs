@@ -31,8 +31,9 @@ impl Shared {
         let is_open = !self.is_store_behind();
         let begun = self.large_values.enter(command, true, is_open);
         if begun.is_none() && !is_open {
-            // Who has just stored much may have looked at the line before.
+            // Who has just stored much may have looked at the line before. Or a checkpoint is due, and nobody comes to take it.
             self.admit_large_values();
+            self.call_applier();
         }
         begun
     }
@@ -67,9 +68,9 @@ impl Shared {
         }
     }
 
-    /// Whether so much is not stored yet that large values wait: half of what makes everybody wait.
+    /// Whether so much is not stored yet that large values wait.
     fn is_store_behind(&self) -> bool {
-        self.unstored_bytes() > self.memory.unstored_limit() / 2
+        self.unstored_bytes() > self.memory.behind_bytes()
     }
 
     /// Bytes of what has changed and is not stored.

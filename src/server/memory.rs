@@ -159,6 +159,12 @@ impl Memory {
         (self.budget_bytes / 8).clamp(LEAST_UNSTORED_BYTES, MOST_UNSTORED_BYTES)
     }
 
+    /// Bytes of changed records that make large values wait for the store: half of what makes everybody wait. A checkpoint is
+    /// due with them, else the large values would wait for the next interval.
+    pub(super) fn behind_bytes(&self) -> u64 {
+        self.unstored_limit() / 2
+    }
+
     /// Whether more values are to leave, after so many holds of one go.
     fn goes_on(&self, holds: usize, used_bytes: u64, is_needed: impl Fn() -> bool) -> bool {
         let may_end = || !self.is_much(used_bytes) && is_needed();

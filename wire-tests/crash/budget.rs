@@ -15,6 +15,7 @@ use super::zoo_cfg;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 const BUDGET_MIB: u64 = 32;
 const ZNODES: u64 = 8000;
@@ -23,6 +24,8 @@ const VALUE_BYTES: usize = 60 << 10;
 /// What the server takes besides: a debug build's program, memtables, caches, the log in memory, buffers, and what the
 /// allocator keeps in the arenas of its threads, which is the most of it.
 const BESIDES_MIB: u64 = 340;
+const LARGE_VALUES: u64 = 60;
+const LARGE_VALUE_BYTES: usize = 1_000_000;
 const CREATE: i32 = 1;
 const READERS: u64 = 4;
 const READS: u64 = 150;
@@ -148,4 +151,35 @@ fn values_beyond_the_memory_budget_are_served_from_the_disk() {
         assert!(peak_mib <= BUDGET_MIB + BESIDES_MIB, "Bounded: {peak_mib} MiB");
     }
     server.terminate();
+}
+
+/// How long a client on its own takes to create so many znodes, one after the other.
+fn time_large_values(budget: &str) -> Duration {
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path();
+    let address = free_address();
+    fs::write(directory.join("zoo.cfg"), zoo_cfg(directory, address) + budget).expect("the configuration is written");
+    let mut server = Server::start(directory, address);
+    let mut client = Client::new(address);
+    client.connect();
+    let value = "v".repeat(LARGE_VALUE_BYTES);
+    let started = Instant::now();
+    for number in 0..LARGE_VALUES {
+        client.create(&format!("/{number}"), &value, 0);
+    }
+    let took = started.elapsed();
+    server.terminate();
+    took
+}
+
+/// Large values wait in line while the store is behind. Somebody must see to it that it catches up: for whoever is alone each
+/// third one used to take five seconds, until the next checkpoint was due anyway.
+#[test]
+fn large_values_with_a_small_budget_wait_for_no_interval() {
+    let (ample, small) = (time_large_values(""), time_large_values("memoryBudget=32MiB\n"));
+    eprintln!("{ample:?}, {small:?} with a small budget");
+    assert!(
+        small < Duration::from_secs(45) + 20 * ample,
+        "{small:?}, {ample:?} without"
+    );
 }
