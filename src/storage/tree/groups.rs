@@ -64,7 +64,7 @@ impl StoredChild {
 pub struct Below {
     /// The key in front of all of its children's, which is the root's own if they are the root's.
     first: Vec<u8>,
-    /// `None`: it has none.
+    /// `None`: there are no more.
     records: Option<Iter>,
 }
 
@@ -239,10 +239,13 @@ impl StoredGroups {
                 return Ok(Some(self.child(&key, &value)?.1));
             }
         }
+        // Nobody says that it may be asked again once it has ended.
+        below.records = None;
         Ok(None)
     }
 
-    /// The next records in the order of their keys, at most `most`, or fewer that are large; none after the last. The root is not among them.
+    /// The next records in the order of their keys, at most `most`, or fewer that are large; none after the last. The root is
+    /// not among them.
     pub fn next(&mut self, most: usize) -> Result<Vec<GroupPiece>, TreeError> {
         let mut pieces: Vec<GroupPiece> = Vec::new();
         let (mut left, mut bytes) = (most, 0);
