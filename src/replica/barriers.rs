@@ -1,12 +1,22 @@
 //! Read barriers, before and after raft was asked. One question at a time serves all that wait.
+//!
+//! A leader answers a question once a majority has answered a heartbeat that carries it, and with it all questions that it was
+//! asked before. That is right as long as no question comes twice: what members say to the first asking would else count for
+//! the second, and for others' questions that have come between the two, though it may have been said long before them. A
+//! leader that was frozen would take it for the word of its majority, which has another leader by then. But questions do come
+//! twice: who gets no answer asks again. So each leader marks each asking with a number of its own, and takes that off the answer.
 
-use super::PassedBarriers;
+use super::{PassedBarriers, Replica, Work};
 use crate::state_machine::ServerId;
+use raft::StateRole;
+use raft::prelude::{Message, MessageType};
 use std::collections::VecDeque;
 
 /// A question that was not answered for so many ticks is asked again: raft drops those that come before the leader has
 /// committed anything in its term, and messages get lost.
 const RETRY_TICKS: u64 = 6;
+/// What a leader puts behind a peer's question.
+const MARK_BYTES: usize = 8;
 
 /// What waits for a barrier.
 pub(super) struct Barriers {
@@ -15,6 +25,8 @@ pub(super) struct Barriers {
     waiting: Vec<u64>,
     asked: VecDeque<Asked>,
     next_question: u64,
+    /// For the next question of a peer.
+    next_mark: u64,
 }
 
 struct Asked {
@@ -22,6 +34,52 @@ struct Asked {
     /// When it was last asked.
     tick: u64,
     tokens: Vec<u64>,
+}
+
+impl Replica {
+    /// Asks the leader for what waits.
+    pub(super) fn ask_barriers(&mut self, work: &mut Work) {
+        if planted!(SyncAlone) && self.barriers.are_waiting() {
+            let question = self.barriers.ask(self.tick);
+            work.barriers.extend(self.barriers.passed(&question, self.committed()));
+        }
+        if self.standing.leader.is_none() {
+            return;
+        }
+        if self.is_leader() && !self.raft.raft.commit_to_current_term() {
+            // raft would drop the question; asked again only after a while, it would hold up every start.
+            return;
+        }
+        for question in self.barriers.ask_again(self.tick) {
+            self.raft.read_index(question);
+        }
+        if self.barriers.are_waiting() {
+            self.raft.read_index(self.barriers.ask(self.tick));
+        }
+    }
+
+    /// A peer's question for the leader; says whether it is to be answered here.
+    pub(super) fn mark_question(&mut self, message: &mut Message) -> bool {
+        // raft would pass it on, which whoever asks does better: by asking again.
+        let leads = self.raft.raft.state == StateRole::Leader;
+        let [question] = message.mut_entries().as_mut_slice() else {
+            return false;
+        };
+        if leads {
+            question.data = self.barriers.marked(&question.data).into();
+        }
+        leads
+    }
+
+    /// The answer to a peer's question, as it has asked it.
+    pub(super) fn unmark_answer(message: &mut Message) {
+        if message.get_msg_type() == MessageType::MsgReadIndexResp {
+            for question in &mut message.entries {
+                let length = question.data.len().saturating_sub(MARK_BYTES);
+                question.data.truncate(length);
+            }
+        }
+    }
 }
 
 impl Barriers {
@@ -34,6 +92,7 @@ impl Barriers {
             waiting: Vec::new(),
             asked: VecDeque::new(),
             next_question: 0,
+            next_mark: 0,
         }
     }
 
@@ -80,6 +139,13 @@ impl Barriers {
             index,
             tokens: asked.tokens,
         })
+    }
+
+    /// A question that is unlike all others, however often it was asked before.
+    fn marked(&mut self, question: &[u8]) -> Vec<u8> {
+        let mark: [u8; MARK_BYTES] = self.next_mark.to_be_bytes();
+        self.next_mark += 1;
+        [question, &mark].concat()
     }
 
     fn bytes(&self, question: u64) -> Vec<u8> {

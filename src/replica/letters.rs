@@ -31,7 +31,8 @@ impl Replica {
 
     /// Puts raft's messages into envelopes.
     pub(super) fn address(&self, messages: Vec<Message>, work: &mut Work) {
-        for message in messages {
+        for mut message in messages {
+            Self::unmark_answer(&mut message);
             let to = ServerId(message.to);
             let kind = message.get_msg_type();
             let to_incarnation = if needs_memory(kind) && !planted!(VoteAfterWipe) {

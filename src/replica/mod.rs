@@ -468,26 +468,6 @@ impl Replica {
         }
     }
 
-    fn ask_barriers(&mut self, work: &mut Work) {
-        if planted!(SyncAlone) && self.barriers.are_waiting() {
-            let question = self.barriers.ask(self.tick);
-            work.barriers.extend(self.barriers.passed(&question, self.committed()));
-        }
-        if self.standing.leader.is_none() {
-            return;
-        }
-        if self.is_leader() && !self.raft.raft.commit_to_current_term() {
-            // raft would drop the question; asked again only after a while, it would hold up every start.
-            return;
-        }
-        for question in self.barriers.ask_again(self.tick) {
-            self.raft.read_index(question);
-        }
-        if self.barriers.are_waiting() {
-            self.raft.read_index(self.barriers.ask(self.tick));
-        }
-    }
-
     fn take_ready(&mut self, work: &mut Work) -> Result<(), ReplicaError> {
         let mut ready = self.raft.ready();
         work.standing = self.note_standing();

@@ -72,7 +72,7 @@ impl Replica {
         }
     }
 
-    fn step_raft(&mut self, from: Peer, to_incarnation: u64, message: Message) -> Result<(), ReplicaError> {
+    fn step_raft(&mut self, from: Peer, to_incarnation: u64, mut message: Message) -> Result<(), ReplicaError> {
         // Proposals come as commands: those that raft forwards itself could be repeated.
         if message.get_msg_type() == MessageType::MsgPropose {
             return Ok(());
@@ -81,6 +81,9 @@ impl Replica {
         let believed = self.registry.counts(from) && !self.witness.suspects(from);
         let counts = !is_promise(message.get_msg_type()) || believed;
         if !meant_for_us || !counts || message.from != from.server.0 {
+            return Ok(());
+        }
+        if message.get_msg_type() == MessageType::MsgReadIndex && !self.mark_question(&mut message) {
             return Ok(());
         }
         self.check_memory(&message)?;

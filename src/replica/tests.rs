@@ -237,7 +237,14 @@ struct Ensemble {
     cut: BTreeSet<u64>,
     /// What the first says the second does not hear.
     mute: BTreeSet<(u64, u64)>,
+    /// Messages of this kind get lost.
+    lost: Option<MessageType>,
+    /// What the first says to the second is held back.
+    hold: Option<(u64, u64)>,
+    held: Vec<(u64, PeerMessage)>,
     mail: VecDeque<(u64, u64, PeerMessage)>,
+    /// Barriers that members have passed, by their tokens.
+    passed: Vec<(u64, u64)>,
     /// Acknowledged appends that were delivered.
     acknowledgements: usize,
 }
@@ -264,7 +271,11 @@ impl Ensemble {
             applied: BTreeMap::new(),
             cut: BTreeSet::new(),
             mute: BTreeSet::new(),
+            lost: None,
+            hold: None,
+            held: Vec::new(),
             mail: VecDeque::new(),
+            passed: Vec::new(),
             acknowledgements: 0,
         }
     }
@@ -282,6 +293,8 @@ impl Ensemble {
                 while let Some(work) = replica.poll(5).unwrap() {
                     self.mail
                         .extend(work.send.into_iter().map(|(to, message)| (*server, to.0, message)));
+                    let tokens = work.barriers.into_iter().flat_map(|passed| passed.tokens);
+                    self.passed.extend(tokens.map(|token| (*server, token)));
                     for entry in &work.apply {
                         let commands = commands(entry);
                         let mine = commands.iter().filter(|command| command.origin.server.0 == *server);
@@ -302,6 +315,13 @@ impl Ensemble {
                 continue;
             }
             let message = PeerMessage::decode(&message.to_bytes()).unwrap();
+            if is_raft(&message, |message| Some(message.get_msg_type()) == self.lost) {
+                continue;
+            }
+            if self.hold == Some((from, to)) {
+                self.held.push((from, message));
+                continue;
+            }
             if let PeerMessage::Raft { message, .. } = &message {
                 self.acknowledgements += usize::from(message.get_msg_type() == MessageType::MsgAppendResponse);
             }
@@ -507,6 +527,70 @@ fn a_barrier_of_a_follower_waits_for_what_was_committed_before_it() {
             tokens: vec![42]
         }]
     );
+}
+
+/// A follower's question is answered, but the answer is lost, and so it asks again. The leader has lost its office by then and
+/// does not know it; what it still hears was said while it had it.
+#[test]
+fn a_barrier_is_not_passed_by_what_was_said_before_it_was_asked_for() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let leader = ensemble.leader();
+    let others: Vec<u64> = ensemble
+        .members
+        .keys()
+        .copied()
+        .filter(|server| *server != leader)
+        .collect();
+    let (follower, third) = (others[0], others[1]);
+    let carries_question =
+        |message: &Message| !message.context.is_empty() || message.get_msg_type() == MessageType::MsgReadIndex;
+
+    ensemble.lost = Some(MessageType::MsgReadIndexResp);
+    ensemble.hold = Some((third, leader));
+    ensemble.members.get_mut(&follower).unwrap().barrier(42);
+    ensemble.settle();
+    let late = std::mem::take(&mut ensemble.held);
+    assert!(
+        late.iter().any(|(_, message)| is_raft(message, carries_question)),
+        "{late:?}"
+    );
+    assert!(ensemble.passed.is_empty());
+    ensemble.hold = Some((follower, leader));
+    while !ensemble
+        .held
+        .iter()
+        .any(|(_, message)| is_raft(message, carries_question))
+    {
+        ensemble.members.get_mut(&follower).unwrap().tick();
+        ensemble.settle();
+    }
+    let again = std::mem::take(&mut ensemble.held);
+    ensemble.hold = None;
+
+    ensemble.cut.insert(leader);
+    ensemble.members.get_mut(&leader).unwrap().barrier(43);
+    ensemble.settle();
+    for (from, message) in again.into_iter().chain(late) {
+        if is_raft(&message, carries_question) {
+            ensemble
+                .members
+                .get_mut(&leader)
+                .unwrap()
+                .step(peer(from), message)
+                .unwrap();
+            ensemble.settle();
+        }
+    }
+    assert!(ensemble.members[&leader].is_leader(), "or nothing was tried");
+    assert_eq!(ensemble.passed, []);
+}
+
+fn is_raft(message: &PeerMessage, is_so: impl FnOnce(&Message) -> bool) -> bool {
+    match message {
+        PeerMessage::Raft { message, .. } => is_so(message),
+        _ => false,
+    }
 }
 
 #[test]
