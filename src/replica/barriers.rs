@@ -12,8 +12,7 @@ use raft::StateRole;
 use raft::prelude::{Message, MessageType};
 use std::collections::VecDeque;
 
-/// A question that was not answered for so many ticks is asked again: raft drops those that come before the leader has
-/// committed anything in its term, and messages get lost.
+/// A question that was not answered for so many ticks is asked again: messages get lost.
 const RETRY_TICKS: u64 = 6;
 /// What a leader puts behind a peer's question.
 const MARK_BYTES: usize = 8;
@@ -46,8 +45,10 @@ impl Replica {
         if self.standing.leader.is_none() {
             return;
         }
-        if self.is_leader() && !self.raft.raft.commit_to_current_term() {
-            // raft would drop the question; asked again only after a while, it would hold up every start.
+        if !self.raft.raft.commit_to_current_term() {
+            // A leader that has committed nothing in its term yet drops the question, and asked again only after a while it
+            // would hold up every start. Nothing is lost by waiting: what is committed here by then has to be applied first
+            // in any case.
             return;
         }
         for question in self.barriers.ask_again(self.tick) {
@@ -129,6 +130,12 @@ impl Barriers {
         questions.into_iter().map(|question| self.bytes(question)).collect()
     }
 
+    /// There may be another leader, who knows nothing of what the last one was asked: all that was not answered waits again.
+    pub(super) fn forget_asked(&mut self) {
+        let asked = self.asked.drain(..).flat_map(|asked| asked.tokens);
+        self.waiting.extend(asked);
+    }
+
     /// The tokens that an answer is for. Answers may come out of order, twice, and for others.
     pub(super) fn passed(&mut self, question: &[u8], index: u64) -> Option<PassedBarriers> {
         let number = question.strip_prefix(&self.prefix)?;
@@ -170,6 +177,16 @@ mod tests {
         };
         assert_eq!(barriers.passed(&question, 9), Some(passed));
         assert_eq!(barriers.passed(&question, 10), None);
+
+        barriers.add(43);
+        let former = barriers.ask(20);
+        barriers.add(44);
+        barriers.forget_asked();
+        assert!(barriers.are_waiting() && barriers.ask_again(20 + RETRY_TICKS).is_empty());
+        let question = barriers.ask(21);
+        assert_eq!(barriers.passed(&former, 11), None, "it does not serve the second");
+        let passed = barriers.passed(&question, 12).map(|passed| passed.tokens);
+        assert_eq!(passed, Some(vec![44, 43]));
         let other = Barriers::new(ServerId(1), 6).bytes(0);
         assert_eq!(barriers.passed(&other, 10), None);
     }

@@ -537,6 +537,7 @@ impl Replica {
         if began || self.standing.role == Role::Leader {
             self.queue.reset();
         }
+        self.barriers.forget_asked();
         self.standing = standing;
         self.answered_tick = self.tick;
         Some(standing)

@@ -594,6 +594,43 @@ fn is_raft(message: &PeerMessage, is_so: impl FnOnce(&Message) -> bool) -> bool 
 }
 
 #[test]
+fn a_barrier_waits_for_no_tick_when_there_is_another_leader() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let leader = ensemble.leader();
+    let follower = ensemble.follower();
+    // Whoever is asked by then does not answer.
+    ensemble.cut.insert(leader);
+    for server in [leader, follower] {
+        ensemble.members.get_mut(&server).unwrap().barrier(42);
+    }
+    ensemble.settle();
+    ensemble.members.get_mut(&leader).unwrap().barrier(43);
+    let has_another = |ensemble: &Ensemble| {
+        let mut members = ensemble.members.iter();
+        members.any(|(server, replica)| *server != leader && replica.is_leader())
+    };
+    while !has_another(&ensemble) {
+        assert!(ensemble.passed.is_empty(), "nobody can know: {:?}", ensemble.passed);
+        ensemble.run(1);
+    }
+    assert_eq!(ensemble.passed, [(follower, 42)]);
+    // The leader that was learns of the new one, and no further tick comes.
+    ensemble.cut.clear();
+    let knows_another = |ensemble: &Ensemble| {
+        let known = ensemble.members[&leader].standing().leader;
+        known.is_some_and(|known| known.0 != leader)
+    };
+    while !knows_another(&ensemble) {
+        ensemble.run(1);
+    }
+    ensemble.passed.sort_unstable();
+    let mut all = [(leader, 42), (leader, 43), (follower, 42)];
+    all.sort_unstable();
+    assert_eq!(ensemble.passed, all);
+}
+
+#[test]
 fn the_word_of_a_member_that_has_lost_its_memory_does_not_count() {
     let mut ensemble = Ensemble::new(&[1, 2, 3]);
     ensemble.run(1);
