@@ -72,6 +72,8 @@ pub(crate) struct Disconnect {
 pub(crate) struct Abandoned {
     pub(crate) worker: usize,
     pub(crate) member: usize,
+    /// When it was begun, and when it was left alone.
+    pub(crate) asked: Moment,
     pub(crate) at: Moment,
 }
 

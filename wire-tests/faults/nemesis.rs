@@ -102,19 +102,28 @@ pub(crate) struct Span {
 /// Connections that were lost although their member was left alone and the ensemble had a quorum.
 pub(crate) fn unexplained(history: &History, spans: &[Span]) -> Vec<String> {
     let in_vain = |disconnect: &&Disconnect| {
-        let span = spans
+        let position = spans
             .iter()
-            .find(|span| (span.began..span.ended).contains(&disconnect.at));
-        let is_explained = |span: &Span| {
-            let took_it_up = |abandoned: &Abandoned| {
-                abandoned.worker == disconnect.worker
-                    && span.hit.contains(&abandoned.member)
-                    && (span.began..disconnect.at).contains(&abandoned.at)
-            };
-            span.hit.contains(&disconnect.member) || span.hit.len() > 1 || history.abandoned.iter().any(took_it_up)
-        };
+            .position(|span| (span.began..span.ended).contains(&disconnect.at));
         // Before the first fault nothing was done to anybody.
-        !span.is_some_and(is_explained)
+        let Some(position) = position else { return true };
+        let span = &spans[position];
+        // A member that comes to when its fault is over may find a handshake from then, even if the next fault has begun.
+        let earliest = spans[position.saturating_sub(1)].began;
+        let was_hit = |abandoned: &Abandoned| {
+            let mut during = spans
+                .iter()
+                .filter(|span| span.began < abandoned.at && abandoned.asked < span.ended);
+            during.any(|span| span.hit.contains(&abandoned.member))
+        };
+        let took_it_up = |abandoned: &Abandoned| {
+            abandoned.worker == disconnect.worker
+                && (earliest..disconnect.at).contains(&abandoned.at)
+                && was_hit(abandoned)
+        };
+        let is_explained =
+            span.hit.contains(&disconnect.member) || span.hit.len() > 1 || history.abandoned.iter().any(took_it_up);
+        !is_explained
     };
     history
         .disconnects

@@ -179,6 +179,7 @@ impl<'stage> Worker<'stage> {
     }
 
     fn try_connect(&mut self) -> Option<Connection> {
+        let asked = self.stage.now();
         let mut connection = Connection::open(self.stage.members[self.member]).ok()?;
         connection.set_patience(SUSPECT_PATIENCE).ok()?;
         let handshake = Handshake {
@@ -194,6 +195,7 @@ impl<'stage> Worker<'stage> {
             self.history.abandoned.push(Abandoned {
                 worker: self.number,
                 member: self.member,
+                asked,
                 at: self.stage.now(),
             });
             return None;
