@@ -491,10 +491,12 @@ impl Connection {
         let waiting_bytes = output.len() + pipeline.outbound.len();
         pipeline.queued.count(waiting_bytes, surroundings);
         pipeline.check_outbound(surroundings);
-        let flow = pipeline.flow(surroundings);
+        let flow = pipeline.flow(!received.is_empty(), surroundings);
         // What was not taken in because others had too much in work waits for the next wake, whatever the flow is by now.
         let is_waiting = !received.is_empty() || !output.is_empty();
-        let is_busy = is_waiting || has_more || flow != Flow::Read;
+        // A handshake that succeeds or fails lets the next one in line begin, which its task sees to.
+        let is_entering = matches!(pipeline.phase, Phase::Ahead(_) | Phase::Opening(_));
+        let is_busy = is_waiting || has_more || is_entering || flow != Flow::Read;
         pipeline.note_task(is_busy && !planted!(TaskSaysIdle));
         if flow == Flow::Pause && matches!(pipeline.phase, Phase::Open) {
             surroundings.statistics.pauses.fetch_add(1, Relaxed);
@@ -506,7 +508,7 @@ impl Connection {
     }
 
     /// Lets the next ones begin where its own handshake or large value has come to its end. Looked at after the task has noted
-    /// whether it is to be woken: what comes to its end later wakes it, since it does not read until then.
+    /// whether it is to be woken: what comes to its end later wakes it.
     fn leave_lines(&self) {
         let (is_opening, is_writing_large) = (self.is_opening.load(Relaxed), self.is_writing_large.load(Relaxed));
         if !is_opening && !is_writing_large {

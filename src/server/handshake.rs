@@ -31,6 +31,8 @@ pub(super) struct Opening {
     password: [u8; PASSWORD_BYTES],
     /// `None`: the client does not know of read-only servers.
     read_only: Option<bool>,
+    /// Whether it waited for others to begin, when it was last looked at: nothing of it is in the log.
+    pub(super) waits_in_line: bool,
 }
 
 impl Opening {
@@ -86,7 +88,10 @@ impl Connection {
         }
         if let Some(handshake) = intake.commands.pop() {
             self.is_opening.store(true, Relaxed);
-            intake.commands.extend(self.shared.begin_handshake(handshake));
+            match self.shared.begin_handshake(handshake) {
+                Some(begun) => intake.commands.push(begun),
+                None => self.with_pipeline(Pipeline::wait_in_line),
+            }
         }
         None
     }
@@ -204,6 +209,13 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Its handshake waits for others.
+    fn wait_in_line(&mut self) {
+        if let Phase::Opening(opening) = &mut self.phase {
+            opening.waits_in_line = true;
+        }
+    }
+
     pub(super) fn opened(&mut self, command: &Command, applied: &Applied, surroundings: &Surroundings<'_>) {
         let Phase::Opening(opening) = &self.phase else { return };
         let response = opening.response(command.session, applied.result.is_ok());
@@ -241,6 +253,7 @@ fn open(request: &ConnectRequest, new_session: NewSession, origin: Origin, setti
         timeout_ms,
         password,
         read_only: request.read_only,
+        waits_in_line: false,
     };
     (opening, command)
 }
@@ -252,4 +265,56 @@ pub(super) fn given_password(request: &ConnectRequest) -> [u8; PASSWORD_BYTES] {
     given
         .and_then(|password| password.try_into().ok())
         .unwrap_or([0; PASSWORD_BYTES])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::admission::HANDSHAKES;
+    use super::super::connection::Connection;
+    use super::super::simulated::shared_alone;
+    use super::*;
+    use crate::net::{Conversation, Flow, Output};
+    use std::sync::Arc;
+
+    fn knock(connection: &Connection, seen: i64, behind: &[u8]) -> Flow {
+        let request = ConnectRequest {
+            protocol_version: 0,
+            last_zxid_seen: Zxid(seen),
+            timeout_ms: 10_000,
+            session: SessionId(0),
+            password: None,
+            read_only: Some(false),
+        };
+        let mut body = BytesMut::new();
+        request.encode(&mut body);
+        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        let mut received = BytesMut::from(&[&length, &body[..], behind].concat()[..]);
+        let flow = connection.advance(&mut received, &mut Output::new());
+        assert_eq!(received, behind);
+        flow
+    }
+
+    #[test]
+    fn a_client_that_hangs_up_before_its_handshake_has_begun_is_noticed_and_forgotten() {
+        let shared = shared_alone();
+        shared.set_serving();
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        let admit = || shared.admit(peer).expect("there is room");
+        assert_eq!(knock(&admit(), 5, b""), Flow::Read, "it waits for the ensemble");
+        let in_work: Vec<Arc<Connection>> = (0..HANDSHAKES).map(|_| admit()).collect();
+        for connection in &in_work {
+            assert_eq!(knock(connection, 0, b""), Flow::Pause, "nothing takes it back any more");
+        }
+        let [gone, other, hasty] = std::array::from_fn(|_| admit());
+        for connection in [&gone, &other] {
+            assert_eq!(knock(connection, 0, b""), Flow::Read, "it waits in line");
+        }
+        assert_eq!(knock(&hasty, 0, b"more"), Flow::Pause, "what it sends is bounded");
+        assert_eq!(shared.handshakes_waiting(), 3);
+        gone.ended();
+        in_work[0].ended();
+        assert_eq!(shared.handshakes_waiting(), 1, "the next one has begun");
+        in_work[1].ended();
+        assert_eq!(shared.handshakes_waiting(), 0);
+    }
 }

@@ -163,11 +163,15 @@ impl Pipeline {
         }
     }
 
-    /// Whether the socket is to be read.
-    pub(super) fn flow(&self, surroundings: &Surroundings<'_>) -> Flow {
+    /// Whether the socket is to be read; `has_more`: something that was read waits to be taken.
+    pub(super) fn flow(&self, has_more: bool, surroundings: &Surroundings<'_>) -> Flow {
         match self.phase {
             Phase::Closing(_) if self.outbound.is_empty() && !self.is_outbound_lent() => Flow::Close,
             Phase::Closing(_) => Flow::Pause,
+            // To learn whether it hangs up, as one does that tries the next server: its session may be there by then, and must
+            // not be taken from it.
+            Phase::Ahead(_) if !has_more => Flow::Read,
+            Phase::Opening(ref opening) if opening.waits_in_line && !has_more => Flow::Read,
             Phase::Ahead(_) | Phase::Opening(_) => Flow::Pause,
             Phase::Handshake => Flow::Read,
             Phase::Open if self.is_full(surroundings) => Flow::Pause,
