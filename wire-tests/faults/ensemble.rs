@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 /// A server or an ensemble that is not there after so long never will be.
 const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(20);
+/// What a member logs that sends a client away because it has seen more than this ensemble has.
+const CLIENT_OF_ANOTHER: &str = "the client was with another one";
 /// Lines of a server's log that a failure shows.
 const LOG_LINES: usize = 15;
 
@@ -363,6 +365,18 @@ impl Ensemble {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// What members have said that cannot be so: all clients are of this ensemble.
+    pub(crate) fn untruths(&self) -> Vec<String> {
+        let of_member = |member: usize| {
+            let log = fs::read(self.folder(member).join("log")).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            let lines = log.lines().filter(|line| line.contains(CLIENT_OF_ANOTHER));
+            let told = lines.map(|line| format!("Linear: server {} says: {line}", member + 1));
+            told.collect::<Vec<String>>()
+        };
+        (0..self.size()).flat_map(of_member).collect()
     }
 
     /// The ends of all logs.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | Durable | a version that was acknowledged or read, or an acknowledged sequential znode, is missing at the end |
 //! | TotalOrder | a version with two values, a zxid with two writes, members that differ at the end |
-//! | Linear | a write or a read behind a sync that lies before what was known when it was sent |
+//! | Linear | a write or a read behind a sync that lies before what was known when it was sent; a client that is told that the ensemble has not come as far as it |
 //! | exactly once | a value with two versions; versions that nobody can have written |
 //! | SessionOrder | replies out of order; a zxid or a register that goes back, across reconnects and servers |
 //! | EventBeforeData, WatchComplete | data that is newer than an armed watch without its event; an event without a watch |
@@ -141,6 +141,7 @@ fn run(seed: u64, count: u64, flavour: Flavour, kinds: &[(u64, Fault)], director
         Flavour::Ours => {
             broken.extend(nemesis::unexplained(&history, &spans));
             broken.extend(history.check_trace());
+            broken.extend(ensemble.untruths());
         }
         // Its sync asks no quorum: a leader that was frozen, and does not know of its successor yet, answers it.
         Flavour::Apache => broken.retain(|broken| !broken.contains(history::BEHIND_SYNC)),
