@@ -284,6 +284,35 @@ fn a_watch_that_does_not_fire_or_fires_for_nothing_is_found() {
 }
 
 #[test]
+fn a_parent_is_told_once_for_each_child_that_goes_at_a_time_and_not_more_often() {
+    let mut scribe = Scribe::new();
+    let watch = Request::AddWatch {
+        path: "/".to_owned(),
+        recursive: false,
+    };
+    scribe.done(B, watch, 0, Ok(Answer::Done));
+    scribe.done(A, create("/e", "1", true), 1, Ok(Answer::Created("/e".to_owned())));
+    scribe.fire(B, Kind::ChildrenChanged, "/", 1);
+    let mut twice = Scribe {
+        events: scribe.events.clone(),
+        calls: 100,
+        ..Scribe::default()
+    };
+    twice
+        .fire(B, Kind::ChildrenChanged, "/", 1)
+        .breaks(Promise::WatchComplete);
+
+    // Nobody is told whether it has happened, nor at which zxid the session has ended.
+    scribe.call(A, create("/f", "2", true));
+    for _ in 0..2 {
+        scribe.fire(B, Kind::ChildrenChanged, "/", 5).is_fine();
+    }
+    scribe
+        .fire(B, Kind::ChildrenChanged, "/", 5)
+        .breaks(Promise::WatchComplete);
+}
+
+#[test]
 fn an_ephemeral_that_outlives_its_session_or_goes_before_it_is_found() {
     let mut scribe = Scribe::new();
     scribe.done(A, create("/e", "1", true), 1, Ok(Answer::Created("/e".to_owned())));
