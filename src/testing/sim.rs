@@ -249,7 +249,7 @@ is_found! {
     ack_before_fsync: Mutant::AckBeforeFsync, 1, Weather::Storm, ["Durable", SENT_AWAY];
     ack_before_write: Mutant::AckBeforeWrite, 3, Weather::Storm, ["Durable", FORGOTTEN, COUNTED_ABSENT];
     commit_alone: Mutant::CommitAlone, 3, Weather::Storm, ["Durable", FORGOTTEN, COUNTED_ABSENT];
-    vote_after_wipe: Mutant::VoteAfterWipe, 3, Weather::Amnesia, ["Durable"];
+    vote_after_wipe: Mutant::VoteAfterWipe, 3, Weather::Amnesia, ["Durable", SENT_AWAY];
     last_entry_lost: Mutant::LastEntryLost, 1, Weather::Storm, ["Durable"];
     own_clock: Mutant::OwnClock, 3, Weather::Calm, ["TotalOrder", DIVERGED];
     sync_alone: Mutant::SyncAlone, 3, Weather::Storm, ["Linear", SENT_AWAY];
