@@ -14,6 +14,8 @@ pub(super) enum Weather {
     NoObservers,
     /// All of it: broken networks, pauses, bad disks, lost messages.
     Storm,
+    /// Whoever leads stands still, long enough for others to be elected. The network is whole, and the way long.
+    Frost,
     /// A member is cut off, another one loses its disk, and the third its power: what was acknowledged meanwhile is on that
     /// one alone, and the other two must wait for it.
     Amnesia,
@@ -66,7 +68,7 @@ pub(super) enum Victim {
 
 /// What happens next, and how long it is until then, µs.
 pub(super) fn next(weather: Weather, members: usize, lots: &mut Lots) -> Option<(u64, Victim, Fault)> {
-    let victim = if lots.below(2) == 0 {
+    let victim = if weather == Weather::Frost || lots.below(2) == 0 {
         Victim::Leader
     } else {
         Victim::Member(lots.below(members))
@@ -82,6 +84,10 @@ pub(super) fn next(weather: Weather, members: usize, lots: &mut Lots) -> Option<
             };
             // Whoever was hit has caught up by the time the next one is.
             (lots.between(1_800_000, 2_500_000), fault)
+        }
+        Weather::Frost => {
+            let for_us = lots.between(700_000, 1_500_000);
+            (lots.between(200_000, 900_000), Fault::Pause { for_us })
         }
         Weather::Storm => {
             let for_us = lots.between(50_000, 1_500_000);

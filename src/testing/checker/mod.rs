@@ -161,6 +161,14 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether it asks for what is there.
+    pub fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Request::Get { .. } | Request::Exists { .. } | Request::Children { .. }
+        )
+    }
+
     /// Whether it is a command of the log, with a zxid of its own.
     pub fn is_write(&self) -> bool {
         matches!(
@@ -290,6 +298,8 @@ pub struct Expectations {
     pub only_deaths: bool,
     /// The servers' networks were whole: a sign of life that was answered has reached the ensemble.
     pub signs_arrive: bool,
+    /// Every read is as one behind a sync.
+    pub linearizable_reads: bool,
     /// Servers' clocks may run so many thousandths faster than the history's.
     pub drift_per_mille: u64,
 }

@@ -287,9 +287,11 @@ impl Reader<'_> {
                 call.seen_before
             );
             self.violated(Promise::Linear, text);
-        } else if *request == Request::Sync && zxid < call.seen_before {
+        } else if zxid < call.seen_before
+            && (*request == Request::Sync || self.expectations.linearizable_reads && request.is_read())
+        {
             let text = format!(
-                "a sync on connection {connection} was answered at zxid {zxid:#x}, though {:#x} had been seen before it \
+                "{request:?} on connection {connection} was answered at zxid {zxid:#x}, though {:#x} had been seen before it \
                  was called",
                 call.seen_before
             );

@@ -284,6 +284,20 @@ fn a_watch_that_does_not_fire_or_fires_for_nothing_is_found() {
 }
 
 #[test]
+fn a_read_that_shows_less_than_was_known_is_found_where_reads_are_linearizable() {
+    for linearizable_reads in [false, true] {
+        let mut scribe = Scribe::new();
+        scribe.expectations.linearizable_reads = linearizable_reads;
+        scribe.create(A, "/a", "1", 1).set(A, "/a", "2", 2, 1);
+        scribe.get(B, "/a", "1", 1, stat(1, 1, 0, 0));
+        match linearizable_reads {
+            true => scribe.breaks(Promise::Linear),
+            false => scribe.is_fine(),
+        }
+    }
+}
+
+#[test]
 fn a_parent_is_told_once_for_each_child_that_goes_at_a_time_and_not_more_often() {
     let mut scribe = Scribe::new();
     let watch = Request::AddWatch {

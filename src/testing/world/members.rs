@@ -205,7 +205,12 @@ impl World {
                 _ => 1,
             };
             for _ in 0..copies {
-                let mut at_us = self.recorder.now_us + self.lots.between(80, 900);
+                // Far from each other, something is always on its way when somebody stands still.
+                let (least_us, most_us) = match self.scenario.weather {
+                    Weather::Frost => (5_000, 15_000),
+                    _ => (80, 900),
+                };
+                let mut at_us = self.recorder.now_us + self.lots.between(least_us, most_us);
                 if self.is_stormy && self.lots.per_mille(20) {
                     at_us += self.lots.between(1_000, 60_000);
                 } else {

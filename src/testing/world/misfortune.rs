@@ -1,6 +1,6 @@
 //! Faults as they befall members and the network between them.
 
-use super::{Cut, Happening, Member, World};
+use super::{Cut, Happening, Member, WAKING_US, World};
 use crate::replica::Role;
 use crate::server::simulated::SimulatedDisk;
 use crate::testing::faults::{self, Fault, Victim};
@@ -56,9 +56,11 @@ impl World {
                 }
             }
             Fault::Pause { for_us } => {
-                // Never shorter: what was put off until then must not be overtaken.
+                // Neither longer nor shorter, once it stands still: what was put off until then would be overtaken.
                 let until_us = &mut self.members[victim].paused_until_us;
-                *until_us = (*until_us).max(now_us + for_us);
+                if now_us > *until_us + WAKING_US {
+                    *until_us = now_us + for_us;
+                }
             }
             Fault::SlowDisk { each_us, for_us } => self.members[victim].slow_disk = (each_us, now_us + for_us),
             Fault::Isolate { for_us } => {

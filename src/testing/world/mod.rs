@@ -22,11 +22,15 @@ use crate::state_machine::ServerId;
 use bytes::{Bytes, BytesMut};
 use raft::prelude::ConfState;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::Hasher as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 /// The simulated time at which everything must be over, µs: an ensemble that has not come back by then never will.
 const PATIENCE_US: u64 = 60_000_000;
+/// A process that stood still has looked at all its sockets after so long, µs.
+const WAKING_US: u64 = 4_000;
+/// Numbers of clients' sockets begin above those of servers.
+const CLIENTS: u64 = 1 << 32;
 /// Wall time at the beginning, ms.
 const WALL_MS: i64 = 1_700_000_000_000;
 
@@ -58,6 +62,7 @@ impl Scenario {
             0 | 1 => Weather::Calm,
             2 => Weather::Amnesia,
             3..8 => Weather::Deaths,
+            8 => Weather::Frost,
             _ => Weather::Storm,
         };
         let voters = match lots.below(10) {
@@ -66,7 +71,7 @@ impl Scenario {
             _ => 5,
         };
         let voters = match weather {
-            Weather::Deaths => voters.max(3),
+            Weather::Deaths | Weather::Frost => voters.max(3),
             Weather::Amnesia => 3,
             Weather::Calm | Weather::NoObservers | Weather::Storm => voters,
         };
@@ -88,6 +93,11 @@ impl Scenario {
         }
     }
 
+    /// Whether every read waits for a barrier: always where that is hard, and now and then.
+    fn has_linearizable_reads(&self) -> bool {
+        self.weather == Weather::Frost || self.seed.is_multiple_of(5)
+    }
+
     /// All of them.
     pub(super) fn members(&self) -> usize {
         self.voters + self.observers
@@ -97,6 +107,7 @@ impl Scenario {
         Expectations {
             only_deaths: self.weather.has_whole_network(),
             signs_arrive: self.weather.has_whole_network(),
+            linearizable_reads: self.has_linearizable_reads(),
             drift_per_mille: 10,
         }
     }
@@ -268,7 +279,7 @@ impl World {
                 seed: scenario.seed,
                 log_budget_bytes: scenario.log_budget_bytes,
                 leaderless_ms: 4_000,
-                linearizable_reads: false,
+                linearizable_reads: scenario.has_linearizable_reads(),
                 // Some keep all in memory: what the others do must come to the same.
                 values_leave: scenario.values_leave && (scenario.seed + position as u64).is_multiple_of(2),
                 backlog_bytes: scenario.backlog_bytes,
@@ -317,8 +328,12 @@ impl World {
         self.run_until("all members serve", World::all_serve);
         self.prepare();
         for client in 0..self.scenario.clients {
-            let workload = Workload::ALL[(client + self.lots.below(3)) % Workload::ALL.len()];
-            let timeout_ms = self.lots.between(1_500, 4_000);
+            let mut workload = Workload::ALL[(client + self.lots.below(3)) % Workload::ALL.len()];
+            let mut timeout_ms = self.lots.between(1_500, 4_000);
+            if self.scenario.weather == Weather::Frost && client % 2 == 0 {
+                // Whoever comes while somebody stands still has seen what that one does not know of.
+                (workload, timeout_ms) = (Workload::Hop, 1_000);
+            }
             self.add_client(Worker::new(workload, client + 1), timeout_ms, None);
         }
         self.is_stormy = self.scenario.weather == Weather::Storm;
@@ -505,17 +520,29 @@ impl World {
         }
     }
 
-    /// Until when nothing can happen there, because its process stands still.
+    /// Until when nothing can happen there, because its process stands still, or has only just come to and looks at others'
+    /// sockets first: what has come by each is taken in its order, but whose comes first is chance.
     fn sleeps(&self, happening: &Happening) -> Option<u64> {
-        let member = match happening {
-            Happening::Turn { member, .. } | Happening::Tick { member, .. } => *member,
-            Happening::Message { to, .. } | Happening::Snapshot { to, .. } => *to,
-            Happening::SnapshotSent { member, .. } => *member,
-            Happening::Unlinked { at, .. } => *at,
-            Happening::ToServer { wire, .. } | Happening::HangupAtServer(wire) => self.wires.get(wire)?.member,
+        let (member, socket) = match happening {
+            Happening::Turn { member, .. } | Happening::Tick { member, .. } => (*member, None),
+            Happening::Message { to, from, .. } | Happening::Snapshot { to, from, .. } => (*to, Some(from.server.0)),
+            Happening::SnapshotSent { member, .. } => (*member, None),
+            Happening::Unlinked { at, peer, .. } => (*at, Some(self.members[*peer].plan.server.0)),
+            Happening::ToServer { wire, .. } | Happening::HangupAtServer(wire) => {
+                (self.wires.get(wire)?.member, Some(CLIENTS + wire))
+            }
             _ => return None,
         };
-        let until_us = self.members[member].paused_until_us;
+        let until_us = match (self.members[member].paused_until_us, socket) {
+            (0, _) => return None,
+            (until_us, None) => until_us,
+            // The same for all pauses: what was put off until then must not be overtaken.
+            (until_us, Some(socket)) => {
+                let mut hasher = DefaultHasher::new();
+                (self.scenario.seed, member, socket).hash(&mut hasher);
+                until_us + hasher.finish() % WAKING_US
+            }
+        };
         (until_us > self.recorder.now_us).then_some(until_us)
     }
 
