@@ -248,6 +248,7 @@ impl Acceptor {
             // It was overtaken during its hello.
             Err(refusal) => return self.complain(address, &HelloError::Refused(refusal)),
         };
+        self.context.called_by(peer.server);
         let serial = registered.serial;
         let ended = tokio::select! {
             biased;

@@ -115,6 +115,7 @@ pub(super) async fn keep_linked(context: Arc<Context>, peer: Arc<Peer>) {
             _ = addresses.changed() => Attempt::Moved,
             attempt = attempt(&context, &peer, current) => attempt,
         };
+        let is_down = matches!(attempt, Attempt::Failed);
         match attempt {
             Attempt::Stopped => return,
             Attempt::Moved => {
@@ -131,6 +132,11 @@ pub(super) async fn keep_linked(context: Arc<Context>, peer: Arc<Peer>) {
         }
         tokio::select! {
             () = sleep(pause.mul_f64(rand::random_range(0.5..1.5))) => {}
+            // It was down, and is back: it would wait for its leader until the pause is over.
+            () = peer.has_called.notified(), if is_down => {
+                pause = context.options.first_pause;
+                continue;
+            }
             // Looked at, and noted as seen, at the beginning of the loop.
             _ = addresses.changed() => {}
             () = context.stopping() => return,

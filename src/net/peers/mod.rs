@@ -61,7 +61,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// A stream for one snapshot, after its hellos.
 pub type SnapshotStream = PeerStream;
@@ -262,6 +262,13 @@ impl Context {
         peers.get(&server)?.addresses.borrow().clone()
     }
 
+    /// A server has linked itself to us.
+    fn called_by(&self, server: u64) {
+        if let Some(peer) = self.peers.read().get(&server) {
+            peer.has_called.notify_one();
+        }
+    }
+
     /// Ready when the links are to end.
     async fn stopping(&self) {
         // The sender lives as long as this does.
@@ -274,6 +281,8 @@ struct Peer {
     server: u64,
     /// `None`: it is no peer at the moment.
     addresses: watch::Sender<Option<Vec<PeerAddress>>>,
+    /// It has linked itself to us: so it is there.
+    has_called: Notify,
     outbox: Outbox,
     sent: AtomicU64,
     dropped: AtomicU64,
@@ -328,6 +337,7 @@ impl Links {
         let peer = Arc::new(Peer {
             server,
             addresses: watch::Sender::new(None),
+            has_called: Notify::new(),
             outbox: Outbox::new(options.waiting_messages, options.waiting_bytes),
             sent: AtomicU64::new(0),
             dropped: AtomicU64::new(0),

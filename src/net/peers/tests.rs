@@ -352,6 +352,32 @@ async fn a_server_that_comes_back_is_linked_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_back_and_calls_is_called_without_a_pause() {
+    // An address that no other test uses: nobody takes the port in between.
+    let address = {
+        let probe = start_with(hello_of(2), ([127, 0, 0, 78], 0).into(), &[], quick());
+        probe.links.shutdown().await;
+        probe.address
+    };
+    let options = LinkOptions {
+        first_pause: 10 * LIMIT,
+        max_pause: 10 * LIMIT,
+        ..quick()
+    };
+    let mut one = start_with(hello_of(1), any_port(), &[], options);
+    one.call(&[(2, address)]);
+    let is_down = async {
+        while one.room.gone.load(Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(is_down).await;
+    let two = start_with(hello_of(2), address, &[], quick());
+    two.call(&[(1, one.address)]);
+    one.linked(2).await;
+}
+
+#[tokio::test]
 async fn who_is_called_at_another_address_is_dialled_anew() {
     let (mut one, mut old, mut new) = (start(1), start(2), start(2));
     one.call(&[(2, old.address)]);
