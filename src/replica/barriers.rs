@@ -4,7 +4,8 @@
 //! asked before. That is right as long as no question comes twice: what members say to the first asking would else count for
 //! the second, and for others' questions that have come between the two, though it may have been said long before them. A
 //! leader that was frozen would take it for the word of its majority, which has another leader by then. But questions do come
-//! twice: who gets no answer asks again. So each leader marks each asking with a number of its own, and takes that off the answer.
+//! twice: who gets no answer asks again. So a leader numbers all that it is asked, by itself too, and takes the number off the
+//! answer.
 
 use super::{PassedBarriers, Replica, Work};
 use crate::state_machine::ServerId;
@@ -13,8 +14,8 @@ use raft::prelude::{Message, MessageType};
 use std::collections::VecDeque;
 
 /// A question that was not answered for so many ticks is asked again: messages get lost.
-const RETRY_TICKS: u64 = 6;
-/// What a leader puts behind a peer's question.
+pub(super) const RETRY_TICKS: u64 = 6;
+/// What a leader puts behind a question.
 const MARK_BYTES: usize = 8;
 
 /// What waits for a barrier.
@@ -24,7 +25,7 @@ pub(super) struct Barriers {
     waiting: Vec<u64>,
     asked: VecDeque<Asked>,
     next_question: u64,
-    /// For the next question of a peer.
+    /// For the next question that this server answers as the leader.
     next_mark: u64,
 }
 
@@ -51,11 +52,17 @@ impl Replica {
             // in any case.
             return;
         }
-        for question in self.barriers.ask_again(self.tick) {
-            self.raft.read_index(question);
-        }
+        let mut questions = self.barriers.ask_again(self.tick);
         if self.barriers.are_waiting() {
-            self.raft.read_index(self.barriers.ask(self.tick));
+            questions.push(self.barriers.ask(self.tick));
+        }
+        let answers_itself = self.raft.raft.state == StateRole::Leader;
+        for question in questions {
+            let question = match answers_itself {
+                true => self.barriers.marked(&question),
+                false => question,
+            };
+            self.raft.read_index(question);
         }
     }
 
@@ -138,8 +145,9 @@ impl Barriers {
 
     /// The tokens that an answer is for. Answers may come out of order, twice, and for others.
     pub(super) fn passed(&mut self, question: &[u8], index: u64) -> Option<PassedBarriers> {
-        let number = question.strip_prefix(&self.prefix)?;
-        let number = u64::from_be_bytes(number.try_into().ok()?);
+        // A mark of our own may follow.
+        let (number, _) = question.strip_prefix(&self.prefix)?.split_first_chunk()?;
+        let number = u64::from_be_bytes(*number);
         let position = self.asked.iter().position(|asked| asked.question == number)?;
         let asked = self.asked.remove(position)?;
         Some(PassedBarriers {

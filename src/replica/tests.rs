@@ -1,3 +1,4 @@
+use super::barriers::RETRY_TICKS;
 use super::*;
 use raft::prelude::{ConfState, Entry, EntryType, HardState, MessageType};
 
@@ -240,7 +241,7 @@ struct Ensemble {
     /// Messages of this kind get lost.
     lost: Option<MessageType>,
     /// What the first says to the second is held back.
-    hold: Option<(u64, u64)>,
+    hold: BTreeSet<(u64, u64)>,
     held: Vec<(u64, PeerMessage)>,
     mail: VecDeque<(u64, u64, PeerMessage)>,
     /// Barriers that members have passed, by their tokens.
@@ -272,7 +273,7 @@ impl Ensemble {
             cut: BTreeSet::new(),
             mute: BTreeSet::new(),
             lost: None,
-            hold: None,
+            hold: BTreeSet::new(),
             held: Vec::new(),
             mail: VecDeque::new(),
             passed: Vec::new(),
@@ -318,7 +319,7 @@ impl Ensemble {
             if is_raft(&message, |message| Some(message.get_msg_type()) == self.lost) {
                 continue;
             }
-            if self.hold == Some((from, to)) {
+            if self.hold.contains(&(from, to)) {
                 self.held.push((from, message));
                 continue;
             }
@@ -547,7 +548,7 @@ fn a_barrier_is_not_passed_by_what_was_said_before_it_was_asked_for() {
         |message: &Message| !message.context.is_empty() || message.get_msg_type() == MessageType::MsgReadIndex;
 
     ensemble.lost = Some(MessageType::MsgReadIndexResp);
-    ensemble.hold = Some((third, leader));
+    ensemble.hold.insert((third, leader));
     ensemble.members.get_mut(&follower).unwrap().barrier(42);
     ensemble.settle();
     let late = std::mem::take(&mut ensemble.held);
@@ -556,7 +557,7 @@ fn a_barrier_is_not_passed_by_what_was_said_before_it_was_asked_for() {
         "{late:?}"
     );
     assert!(ensemble.passed.is_empty());
-    ensemble.hold = Some((follower, leader));
+    ensemble.hold = [(follower, leader)].into();
     while !ensemble
         .held
         .iter()
@@ -566,7 +567,7 @@ fn a_barrier_is_not_passed_by_what_was_said_before_it_was_asked_for() {
         ensemble.settle();
     }
     let again = std::mem::take(&mut ensemble.held);
-    ensemble.hold = None;
+    ensemble.hold.clear();
 
     ensemble.cut.insert(leader);
     ensemble.members.get_mut(&leader).unwrap().barrier(43);
@@ -584,6 +585,37 @@ fn a_barrier_is_not_passed_by_what_was_said_before_it_was_asked_for() {
     }
     assert!(ensemble.members[&leader].is_leader(), "or nothing was tried");
     assert_eq!(ensemble.passed, []);
+}
+
+/// The same with a question of the leader's own, which is answered in the moment in which it would be asked again.
+#[test]
+fn a_barrier_is_not_passed_by_what_was_said_to_an_earlier_question_of_the_leader() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let leader = ensemble.leader();
+    let others = [1, 2, 3].into_iter().filter(|server| *server != leader);
+    ensemble.hold = others.map(|server| (server, leader)).collect();
+    ensemble.members.get_mut(&leader).unwrap().barrier(42);
+    ensemble.settle();
+    let mut answers = std::mem::take(&mut ensemble.held);
+    answers.retain(|(_, message)| is_raft(message, |message| !message.context.is_empty()));
+    assert_eq!(answers.len(), 2);
+
+    ensemble.cut.insert(leader);
+    for _ in 1..RETRY_TICKS {
+        ensemble.members.get_mut(&leader).unwrap().tick();
+        ensemble.settle();
+    }
+    ensemble.members.get_mut(&leader).unwrap().barrier(43);
+    ensemble.settle();
+    ensemble.members.get_mut(&leader).unwrap().tick();
+    for (from, message) in answers {
+        let replica = ensemble.members.get_mut(&leader).unwrap();
+        replica.step(peer(from), message).unwrap();
+        ensemble.settle();
+    }
+    assert!(ensemble.members[&leader].is_leader(), "or nothing was tried");
+    assert_eq!(ensemble.passed, [(leader, 42)]);
 }
 
 fn is_raft(message: &PeerMessage, is_so: impl FnOnce(&Message) -> bool) -> bool {
