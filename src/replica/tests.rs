@@ -537,13 +537,8 @@ fn a_barrier_is_not_passed_by_what_was_said_before_it_was_asked_for() {
     let mut ensemble = Ensemble::new(&[1, 2, 3]);
     ensemble.run(40);
     let leader = ensemble.leader();
-    let others: Vec<u64> = ensemble
-        .members
-        .keys()
-        .copied()
-        .filter(|server| *server != leader)
-        .collect();
-    let (follower, third) = (others[0], others[1]);
+    let follower = ensemble.follower();
+    let third = 1 + 2 + 3 - leader - follower;
     let carries_question =
         |message: &Message| !message.context.is_empty() || message.get_msg_type() == MessageType::MsgReadIndex;
 
