@@ -23,7 +23,8 @@ fn a_client_that_is_ahead_of_a_member_waits_there_for_the_next_leader() {
 
 #[test]
 fn a_client_that_is_ahead_of_a_member_and_gives_it_up_is_left_alone_elsewhere() {
-    Ensemble::try_out(MEMBERS, 0, "", run_elsewhere);
+    // While it is alone, the member sends nobody away.
+    Ensemble::try_out(MEMBERS, 0, "syncLimit=240\n", run_elsewhere);
 }
 
 /// A client of the leader, which is killed: it has seen what a member has not got, which stands still. Gives both, and the
