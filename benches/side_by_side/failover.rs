@@ -1,5 +1,6 @@
-//! A leader that is killed, or told to stop, under paced writes: how long nobody's writes are acknowledged, which
-//! sessions lose their connection, and which writes their outcome.
+//! A leader that is killed, or told to stop, under paced writes: how long nobody's writes are acknowledged and
+//! survivors' syncs not answered, which sessions lose their connection, which writes their outcome, and how soon the
+//! member serves again.
 //!
 //! Sessions are spread over all members and behave as ZooKeeper's clients do: one whose connection ends resumes its
 //! session on another member. The pace is an open loop, a write every millisecond whoever waits: a stall does not thin
@@ -17,8 +18,9 @@ use rustix::process::Signal;
 
 use crate::control::Control;
 use crate::footprint;
-use crate::process::Contestant;
+use crate::process::{Contestant, Server};
 use crate::sets::Programme;
+use crate::syncs::Syncs;
 use crate::wire::{self, op};
 
 /// As in the issue that asks for these figures.
@@ -55,6 +57,10 @@ pub(crate) struct Outcome {
     pub(crate) stroke: Stroke,
     /// The longest time without an acknowledged write from the stroke on.
     pub(crate) gap: Duration,
+    /// The longest time that a client on a survivor, which always has a sync in flight, went without an answer.
+    pub(crate) sync_gap: Duration,
+    /// From the member's start after the stroke to the answer of a sync that was sent to it.
+    pub(crate) back: Duration,
     /// The longest time from the sending of a write to its acknowledgement, of those that were acknowledged at once:
     /// on the connection that they were sent on.
     pub(crate) slowest: Duration,
@@ -102,6 +108,8 @@ pub(crate) fn run(contestant: &mut Contestant, programme: &Programme) -> Result<
         let leader = contestant.leader()?;
         let znodes = prepare(&addresses, number)?;
         let mut crowd = Crowd::open(&addresses, &znodes)?;
+        let survivors = (0..addresses.len()).filter(|member| *member != leader);
+        let syncs = Syncs::start(&addresses, survivors);
         crowd.drive(BEFORE)?;
         crowd.clear();
         let struck = Instant::now();
@@ -113,24 +121,42 @@ pub(crate) fn run(contestant: &mut Contestant, programme: &Programme) -> Result<
             }
         };
         crowd.drive(AFTER)?;
+        let sync_gap = syncs.longest_gap(struck)?;
         crowd.drain()?;
         // After SIGTERM it has ended by now, or is waited for.
         contestant.members[leader].reap()?;
-        let outcome = crowd.judge(stroke, struck, leader, &addresses)?;
+        let mut outcome = crowd.judge(stroke, struck, leader, &addresses)?;
+        outcome.sync_gap = sync_gap;
+        outcome.back = bring_back(&mut contestant.members[leader])?;
         eprintln!("{} {}: {}", contestant.side.name(), number + 1, line(&outcome));
         outcomes.push(outcome);
-        contestant.members[leader].start(b"/zookeeper")?;
         std::thread::sleep(REST);
     }
     Ok(outcomes)
 }
 
+/// Starts the member again; returns the time from there to the answer of a sync.
+fn bring_back(member: &mut Server) -> Result<Duration, String> {
+    let started = Instant::now();
+    member.start(b"/zookeeper")?;
+    let sync = || {
+        let mut control = Control::open(member.address, PATIENCE)?;
+        control.sync()?;
+        let back = started.elapsed();
+        control.close()?;
+        Ok(back)
+    };
+    sync().map_err(|error: std::io::Error| format!("a sync after a start: {error}"))
+}
+
 fn line(outcome: &Outcome) -> String {
     format!(
-        "{:?}: gap {} ms, slowest {} ms, connections lost {} + {} of survivors, unknown {} + {} of survivors, \
+        "{:?}: gap {} ms, of syncs {} ms, back after {} ms, slowest {} ms, connections lost {} + {} of survivors, unknown {} + {} of survivors, \
          expired {}, errors {}, lost {}, doubled {}, acknowledged {}",
         outcome.stroke,
         outcome.gap.as_millis(),
+        outcome.sync_gap.as_millis(),
+        outcome.back.as_millis(),
         outcome.slowest.as_millis(),
         outcome.cut_on_leader,
         outcome.cut_on_survivors,
@@ -335,6 +361,8 @@ impl Crowd {
         let mut outcome = Outcome {
             stroke,
             gap: gap.unwrap_or(AFTER),
+            sync_gap: Duration::ZERO,
+            back: Duration::ZERO,
             slowest: self.slowest,
             cut_on_leader: 0,
             cut_on_survivors: 0,

@@ -4,7 +4,7 @@
 //!   main, arguments, sets (what to run) ── contest (rows, in turn: A B A B) ── figure, targets ── table, chart
 //!                                       └─ sections/, footprint, failover (what is not a row)
 //!   below them:  process (the servers)   fleet, churn (the driver) ── recorder ── rows, load, wire (requests, own codec)
-//!                measure (/proc)         pulse (what others notice)               control (one blocking session)
+//!                measure (/proc)         pulse, syncs (what others notice)        control (one blocking session)
 //! ```
 //!
 //! It uses nothing of the server's code: what it measures is what is on the wire. `benches/README.md` says how to run
@@ -28,6 +28,7 @@ mod recorder;
 mod rows;
 mod sections;
 mod sets;
+mod syncs;
 mod table;
 mod targets;
 mod wire;

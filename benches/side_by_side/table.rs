@@ -146,10 +146,16 @@ pub(crate) fn failover_table(suffered: &[(Side, Vec<Outcome>)]) -> String {
                 .collect()
         };
         type Figure = (&'static str, fn(&[Outcome]) -> String);
-        let figures: [Figure; 9] = [
+        let figures: [Figure; 11] = [
             ("times", |outcomes| outcomes.len().to_string()),
             ("gap in acknowledged writes, ms: median / worst", |outcomes| {
                 middle_and_worst(outcomes, |outcome| outcome.gap)
+            }),
+            ("gap in survivors' syncs, ms: median / worst", |outcomes| {
+                middle_and_worst(outcomes, |outcome| outcome.sync_gap)
+            }),
+            ("started again, ms to the first sync: median / worst", |outcomes| {
+                middle_and_worst(outcomes, |outcome| outcome.back)
             }),
             ("slowest acknowledged write, ms: median / worst", |outcomes| {
                 middle_and_worst(outcomes, |outcome| outcome.slowest)
