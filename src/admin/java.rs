@@ -1,6 +1,6 @@
 //! Numbers and dates as Java writes them: scripts compare and parse our texts as they do Apache's.
 
-use std::fmt::Write as _;
+use crate::proto::host_address;
 use std::net::{IpAddr, SocketAddr};
 
 /// `Double.toString`.
@@ -90,18 +90,10 @@ pub(super) fn date(wall_ms: i64) -> String {
 
 /// `InetSocketAddress.toString` of an address without a name, behind its slash: an IPv6 one in full, in brackets.
 pub(super) fn socket_address(address: SocketAddr) -> String {
+    let (host, port) = (host_address(address.ip()), address.port());
     match address.ip().to_canonical() {
-        IpAddr::V4(ip) => format!("{ip}:{}", address.port()),
-        IpAddr::V6(ip) => {
-            let mut text = String::from("[");
-            for (place, segment) in ip.segments().iter().enumerate() {
-                let separator = if place == 0 { "" } else { ":" };
-                // Writing to a string cannot fail.
-                let _ = write!(text, "{separator}{segment:x}");
-            }
-            let _ = write!(text, "]:{}", address.port());
-            text
-        }
+        IpAddr::V4(_) => format!("{host}:{port}"),
+        IpAddr::V6(_) => format!("[{host}]:{port}"),
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Admission {
 struct Line {
     /// Connections whose command is in work.
     in_work: HashSet<ConnectionId, RandomState>,
-    /// As many as there are connections, at most, and some of connections that have ended.
+    /// As many as there are connections, at most, and some of connections that have ended since the last [`Admission::retain`].
     waiting: VecDeque<Waiting>,
 }
 
@@ -83,6 +83,13 @@ impl Admission {
         let command = line.waiting.pop_front()?.command;
         line.in_work.insert(command.origin.connection);
         Some(command)
+    }
+
+    /// Forgets what connections have left in line that have ended.
+    pub(super) fn retain(&self, is_there: impl Fn(ConnectionId) -> bool) {
+        let mut line = self.line.lock();
+        line.waiting
+            .retain(|waiting| is_there(waiting.command.origin.connection));
     }
 
     /// The sessions of which something waits in line.

@@ -17,6 +17,15 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::Digest as _;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Identities of one connection at most, and bytes of their schemes and ids together: each of its writes carries them all into
+/// the log. Credentials beyond that are refused.
+pub const IDENTITIES: usize = 128;
+/// See [`IDENTITIES`].
+pub const IDENTITY_BYTES: usize = 16 << 10;
+
+/// Characters of a scheme that the log shows.
+const SCHEME_SHOWN: usize = 32;
+
 /// `DigestAuthenticationProvider.digestAlg`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DigestAlgorithm {
@@ -33,8 +42,14 @@ pub enum DigestAlgorithm {
 
 /// The credentials were refused: the client is told AUTHFAILED, and gives up for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the scheme is unknown or refuses the credentials")]
-pub struct Refused;
+pub enum Refused {
+    /// The scheme has nothing to say for them.
+    #[error("the scheme is unknown or refuses the credentials")]
+    Credentials,
+    /// See [`IDENTITIES`].
+    #[error("a connection has {IDENTITIES} identities at most, of {IDENTITY_BYTES} bytes together")]
+    TooMany,
+}
 
 impl Pipeline {
     /// `enforce.auth` and `sessionRequireClientSASLAuth`: whether the connection has an identity of a scheme that will do.
@@ -57,14 +72,14 @@ impl Pipeline {
     /// New identities count from the next request on.
     pub(super) fn auth(&mut self, decoder: &mut Decoder<'_>, surroundings: &Surroundings<'_>) -> Result<Kind, Closing> {
         let request = AuthRequest::decode(decoder).map_err(Closing::BadAuth)?;
-        Ok(match authenticate(&request, self.address(), surroundings.settings) {
-            Ok(new) => {
-                self.add_identities(new);
-                self.answered(Ok(()))
-            }
+        let proven = authenticate(&request, self.address(), surroundings.settings);
+        Ok(match proven.and_then(|new| self.add_identities(new)) {
+            Ok(()) => self.answered(Ok(())),
             Err(refused) => {
                 surroundings.statistics.auth_failed.fetch_add(1, Relaxed);
-                tracing::warn!(session = %self.session, scheme = %request.scheme, "authentication failed: {refused}");
+                // Escaped, and not all of it: the client may have put anything there.
+                let scheme: String = request.scheme.chars().take(SCHEME_SHOWN).collect();
+                tracing::warn!(session = %self.session, ?scheme, "authentication failed: {refused}");
                 last(ErrorCode::AuthFailed, Zxid(0), Closing::AuthenticationFailed)
             }
         })
@@ -77,10 +92,10 @@ impl Pipeline {
         let token = match &surroundings.settings.sasl {
             None => None,
             Some(users) => match self.sasl.step(request.token.as_deref().unwrap_or_default(), users) {
-                Ok(step) => {
-                    self.add_identities(step.identities);
-                    Some(step.token)
-                }
+                Ok(step) => match self.add_identities(step.identities) {
+                    Ok(()) => Some(step.token),
+                    Err(_) => return Ok(sasl_failed(false)),
+                },
                 Err(refusal) => {
                     surroundings.statistics.auth_failed.fetch_add(1, Relaxed);
                     tracing::warn!(session = %self.session, "SASL authentication failed: {refusal}");
@@ -103,14 +118,22 @@ impl Pipeline {
     }
 
     /// Adds what a connection has proven to be; what it has proven before stays.
-    pub(super) fn add_identities(&mut self, new: Vec<Identity>) {
+    ///
+    /// # Errors
+    /// [`Refused::TooMany`]; then nothing is added.
+    pub(super) fn add_identities(&mut self, new: Vec<Identity>) -> Result<(), Refused> {
         let mut identities = self.identities.to_vec();
         for identity in new {
             if !identities.contains(&identity) {
                 identities.push(identity);
             }
         }
+        let sizes = identities.iter().map(|Identity { scheme, id }| scheme.len() + id.len());
+        if identities.len() > IDENTITIES || sizes.sum::<usize>() > IDENTITY_BYTES {
+            return Err(Refused::TooMany);
+        }
         self.identities = identities.into();
+        Ok(())
     }
 }
 
@@ -134,7 +157,7 @@ pub fn authenticate(request: &AuthRequest, address: &str, settings: &Settings) -
     match request.scheme.as_str() {
         "digest" if settings.digest_enabled => {
             // Empty credentials are some, null ones are none.
-            let credentials = request.auth.as_deref().ok_or(Refused)?;
+            let credentials = request.auth.as_deref().ok_or(Refused::Credentials)?;
             let id = digest_id(credentials, settings.digest_algorithm);
             let mut identities = Vec::with_capacity(2);
             if settings.super_digest.as_deref() == Some(id.as_str()) {
@@ -144,30 +167,53 @@ pub fn authenticate(request: &AuthRequest, address: &str, settings: &Settings) -
             Ok(identities)
         }
         "ip" => Ok(vec![Identity::new("ip", address)]),
-        _ => Err(Refused),
+        _ => Err(Refused::Credentials),
     }
 }
 
-/// `user:base64(hash("user:password"))`.
+/// `user:base64(hash("user:password"))`. What is no UTF-8 is replaced first, as where Apache makes a string of it.
 pub fn digest_id(credentials: &[u8], algorithm: DigestAlgorithm) -> String {
+    let credentials = String::from_utf8_lossy(credentials);
+    let bytes = credentials.as_bytes();
     let hash = match algorithm {
-        DigestAlgorithm::Sha1 => STANDARD.encode(sha1::Sha1::digest(credentials)),
-        DigestAlgorithm::Sha256 => STANDARD.encode(sha2::Sha256::digest(credentials)),
-        DigestAlgorithm::Sha512 => STANDARD.encode(sha2::Sha512::digest(credentials)),
-        DigestAlgorithm::Sha3With256Bits => STANDARD.encode(sha3::Sha3_256::digest(credentials)),
+        DigestAlgorithm::Sha1 => STANDARD.encode(sha1::Sha1::digest(bytes)),
+        DigestAlgorithm::Sha256 => STANDARD.encode(sha2::Sha256::digest(bytes)),
+        DigestAlgorithm::Sha512 => STANDARD.encode(sha2::Sha512::digest(bytes)),
+        DigestAlgorithm::Sha3With256Bits => STANDARD.encode(sha3::Sha3_256::digest(bytes)),
     };
-    let user = credentials.split(|byte| *byte == b':').next().unwrap_or_default();
-    format!("{}:{hash}", String::from_utf8_lossy(user))
+    let user = credentials.split(':').next().unwrap_or_default();
+    format!("{user}:{hash}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state_machine::Origin;
 
     #[test]
     fn the_digest_is_zookeepers() {
         // From ZooKeeper's documentation of `super:password`-like examples: sha1 of "user:password".
         let id = digest_id(b"super:admin", DigestAlgorithm::Sha1);
         assert_eq!(id, "super:xQJmxLMiHGwaqBvst5y6rkB6HQs=");
+    }
+
+    #[test]
+    fn a_connection_has_so_many_identities_and_their_bytes_are_bounded() {
+        let mut pipeline = Pipeline::new(Origin::default(), [].into(), [0; 16]);
+        let digest = |id: &str| vec![Identity::new("digest", id)];
+        for number in 0..IDENTITIES {
+            let added = pipeline.add_identities(digest(&format!("{number}:hash")));
+            assert_eq!(added, Ok(()), "{number}");
+        }
+        assert_eq!(pipeline.add_identities(digest("more:hash")), Err(Refused::TooMany));
+        assert_eq!(pipeline.add_identities(digest("0:hash")), Ok(()), "known already");
+        assert_eq!(pipeline.identities.len(), IDENTITIES);
+
+        let mut pipeline = Pipeline::new(Origin::default(), [].into(), [0; 16]);
+        assert_eq!(
+            pipeline.add_identities(digest(&"u".repeat(IDENTITY_BYTES))),
+            Err(Refused::TooMany)
+        );
+        assert!(pipeline.identities.is_empty());
     }
 }

@@ -217,7 +217,10 @@ impl Connection {
     /// Its TLS handshake has succeeded, and has proven these identities.
     pub(super) fn secured(&self, identities: Vec<Identity>) {
         self.secure.store(true, Relaxed);
-        self.with_pipeline(|pipeline| pipeline.add_identities(identities));
+        if let Err(refused) = self.with_pipeline(|pipeline| pipeline.add_identities(identities)) {
+            // It goes on as one that has proven nothing. A certificate that is trusted: nobody floods the log with it.
+            tracing::warn!(peer = %self.peer, "a certificate gives no identity: {refused}");
+        }
     }
 
     /// Its TLS handshake has failed.
@@ -367,10 +370,14 @@ impl Connection {
         }
     }
 
-    fn hand_on(&self, mut intake: Intake) {
+    pub(super) fn hand_on(&self, mut intake: Intake) {
         // Nothing is taken in behind a large value, so it is the last.
         let is_large = |command: &mut Command| command.body.len() >= LARGE_BYTES;
         if let Some(large) = intake.commands.pop_if(is_large) {
+            // What stands before it goes first: as soon as it stands in line, others may submit it.
+            if !intake.commands.is_empty() {
+                self.shared.submit(std::mem::take(&mut intake.commands));
+            }
             if self.is_writing_large.swap(true, Relaxed) {
                 // The one before it is written.
                 self.shared.end_large_value(self.id);

@@ -83,13 +83,26 @@ fn admit(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr)
         Ok(connection) => {
             let speech = door.speech.clone();
             tokio::spawn(async move {
+                let panicking = Panicking(&connection);
                 serve(&connection, stream, speech).await;
+                drop(panicking);
                 connection.ended();
             });
         }
         Err(reason) => {
             shared.statistics.connections_rejected.fetch_add(1, Relaxed);
             shared.complain(peer, &reason);
+        }
+    }
+}
+
+/// Ends a connection whose task has panicked, which would else stay in all the tables, and keep its place and its watches.
+struct Panicking<'a>(&'a Connection);
+
+impl Drop for Panicking<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.ended();
         }
     }
 }

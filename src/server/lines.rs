@@ -91,9 +91,13 @@ impl Shared {
         }
     }
 
-    /// What waits in line is a sign of life of its session.
+    /// What waits in line is a sign of life of its session. Called now and then; what nobody waits for any more is forgotten, and
+    /// is none.
     pub(super) fn touch_waiting(&self) {
         for admission in [&self.handshakes, &self.large_values] {
+            if admission.waiting() > 0 {
+                admission.retain(|connection| self.connections.contains_key(&connection));
+            }
             for session in admission.sessions_waiting() {
                 self.signs.touch(session);
             }
@@ -173,5 +177,22 @@ mod tests {
         );
         assert!(!shared.large_values.leave(gone.id), "who has ended takes no place");
         assert!(shared.large_values.leave(other.id));
+    }
+
+    #[test]
+    fn what_waits_in_line_is_forgotten_with_its_connection() {
+        let shared = shared_alone();
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        let [gone, other] = std::array::from_fn(|_| shared.admit(peer).expect("there is room"));
+        shared.memory.checkpoint_taken(shared.memory.unstored_limit());
+        for connection in [&gone, &other] {
+            assert!(shared.begin_large_value(large_value(connection.id)).is_none());
+        }
+        shared.connection_ended(&gone, SessionId(0));
+        shared.touch_waiting();
+        assert_eq!(shared.large_values_waiting(), 1);
+        shared.connection_ended(&other, SessionId(0));
+        shared.touch_waiting();
+        assert_eq!(shared.large_values_waiting(), 0);
     }
 }

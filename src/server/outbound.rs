@@ -49,7 +49,10 @@ impl Pipeline {
                 self.close(Closing::SlowClient, surroundings.statistics);
             }
         } else {
-            self.stalled_since_us = None;
+            // One that is about to end has until then to take what is queued, however little that is.
+            if !matches!(self.phase, Phase::Closing(_)) {
+                self.stalled_since_us = None;
+            }
             self.set_aside(false, surroundings.statistics);
         }
     }

@@ -14,8 +14,8 @@ pub(super) struct Pending {
     pub(super) op: i32,
     pub(super) arrived_us: u64,
     pub(super) size_bytes: usize,
-    /// Whether it reads data that may be away when its turn comes.
-    pub(super) awaits_data: bool,
+    /// Whether it is a read behind which writes wait until it is answered.
+    pub(super) holds_writes: bool,
     pub(super) kind: Kind,
 }
 
@@ -49,6 +49,34 @@ pub(super) enum Barrier {
 }
 
 impl Kind {
+    /// Whether it is answered with what a znode holds, which may be much.
+    pub(super) fn may_be_large(&self) -> bool {
+        matches!(
+            self,
+            Kind::Local {
+                request: Local::Query(
+                    Query::GetData(_)
+                        | Query::GetChildren(_)
+                        | Query::GetChildren2(_)
+                        | Query::GetAcl(_)
+                        | Query::GetEphemerals(_)
+                ),
+                ..
+            }
+        )
+    }
+
+    /// Whether it may take long to be answered: nobody but its own connection's task should have to.
+    pub(super) fn may_take_long(&self) -> bool {
+        matches!(
+            self,
+            Kind::Local {
+                request: Local::Query(Query::MultiRead(_) | Query::GetAllChildrenNumber(_)),
+                ..
+            }
+        )
+    }
+
     /// Whether it is answered with the data of znodes.
     pub(super) fn reads_data(&self) -> bool {
         matches!(
@@ -76,7 +104,7 @@ impl Pending {
 
     /// Whether what stands behind it must wait.
     pub(super) fn holds_back(&self) -> bool {
-        self.awaits_data
+        self.holds_writes
             || matches!(
                 self.kind,
                 Kind::Sync {

@@ -12,7 +12,8 @@
 //!   a write, they are answered on that task too once the write is applied; only if the connection's *next* write is about
 //!   to be applied first, the applier answers them before it ([`Pipeline::before_apply`]).
 //! - A write behind an unanswered sync is not handed on yet: else the reads between the two could see it. Nor is one behind
-//!   a read of data that may have left memory, which can take a while.
+//!   a read of data that may have left memory, or one that may take long for another reason, nor one behind so many reads
+//!   that all their answers would have to be queued before it can be applied.
 //!
 //! Whoever answers holds the state's lock while the answer is queued (shared for reads, exclusive for the applier): from
 //! that follow EventBeforeData and SessionOrder.
@@ -47,6 +48,11 @@ use std::sync::Arc;
 
 /// Room made for a reply before it is written, bytes: most need no more, and the queue grows once instead of six times.
 const REPLY_BYTES: usize = 256;
+
+/// Reads without an answer that a write may have in front of it, if what they read may be large: before the write is applied, all
+/// of them are answered, whether the client takes the answers or not. With values of a megabyte that is within what may be
+/// queued; a write behind more of them waits until they are answered in their turn.
+pub(super) const READS_BEFORE_WRITE: usize = 16;
 
 /// What a pipeline works in.
 #[derive(Clone, Copy)]
@@ -94,8 +100,10 @@ pub(super) struct Pipeline {
     pending_bytes: usize,
     /// Whether the last of them ends the connection: nothing behind it is taken.
     ends: bool,
-    /// Syncs among them whose barrier is not passed, and reads whose data may be away: writes behind one are not handed on.
+    /// Syncs among them whose barrier is not passed, and reads behind which writes wait: writes behind one are not handed on.
     holding_back: usize,
+    /// Reads that were taken in since the last one behind which writes wait.
+    reads_since_hold: usize,
     /// Replies and events that wait for the socket.
     pub(super) outbound: Output,
     /// Who sends besides the socket's task.
@@ -131,6 +139,7 @@ impl Pipeline {
             pending_bytes: 0,
             ends: false,
             holding_back: 0,
+            reads_since_hold: 0,
             outbound: Output::new(),
             sending: Sending::default(),
             events_queued: 0,
@@ -236,7 +245,7 @@ impl Pipeline {
         let kind = match op {
             Some(OpCode::Auth) => self.auth(&mut decoder, surroundings)?,
             Some(OpCode::Sasl) => self.sasl(&mut decoder, surroundings)?,
-            Some(op) if !self.may_speak(surroundings.settings) => {
+            op if !self.may_speak(surroundings.settings) => {
                 tracing::debug!(session = %self.session, ?op, "a request before authentication");
                 last(
                     ErrorCode::SessionClosedRequireSaslAuth,
@@ -300,12 +309,21 @@ impl Pipeline {
         self.pending_bytes += size_bytes;
         self.ends |= matches!(kind, Kind::Last { .. }) || header.op == OpCode::CloseSession.to_wire();
         self.set_aside(false, surroundings.statistics);
+        let holds_writes = self.holds_writes(&kind, surroundings);
+        let is_ping = matches!(
+            kind,
+            Kind::Local {
+                request: Local::Ping,
+                ..
+            }
+        );
         let mut pending = Pending {
-            xid: header.xid,
+            // As Apache answers a ping, whatever number it had.
+            xid: if is_ping { Xid::PING } else { header.xid },
             op: header.op,
             arrived_us: surroundings.now_us,
             size_bytes,
-            awaits_data: surroundings.values_may_leave && kind.reads_data(),
+            holds_writes,
             kind,
         };
         if self.holding_back == 0 {
@@ -316,6 +334,19 @@ impl Pipeline {
             return self.pending.push_front(pending);
         }
         self.pending.push_back(pending);
+    }
+
+    /// Whether writes behind this request are to wait until it is answered.
+    fn holds_writes(&mut self, kind: &Kind, surroundings: &Surroundings<'_>) -> bool {
+        self.reads_since_hold += usize::from(kind.may_be_large());
+        let are_many = kind.may_be_large()
+            && self.reads_since_hold > READS_BEFORE_WRITE
+            && self.pending.len() >= READS_BEFORE_WRITE;
+        let holds = are_many || kind.may_take_long() || (surroundings.values_may_leave && kind.reads_data());
+        if holds {
+            self.reads_since_hold = 0;
+        }
+        holds
     }
 
     fn command(&self, xid: Xid, op: OpCode, body: Bytes) -> Command {
@@ -346,7 +377,8 @@ impl Pipeline {
         }
     }
 
-    /// Answers local requests at the front: at most so many of them, and no more once so many bytes were queued.
+    /// Answers local requests at the front: at most so many of them, and no more once so many bytes were queued, or one was
+    /// answered that may have taken long.
     pub(super) fn answer(&mut self, state: &State, surroundings: &Surroundings<'_>, requests: usize, bytes: usize) {
         let enough_bytes = self.outbound.len().saturating_add(bytes);
         for _ in 0..requests {
@@ -364,6 +396,9 @@ impl Pipeline {
             match &pending.kind {
                 Kind::Local { request, identities } => {
                     self.answer_local(&pending, request, identities, state, surroundings);
+                    if pending.kind.may_take_long() {
+                        return;
+                    }
                 }
                 Kind::Last {
                     error,
@@ -484,7 +519,7 @@ impl Pipeline {
     fn take_front(&mut self) -> Option<Pending> {
         let pending = self.pending.pop_front()?;
         self.pending_bytes -= pending.size_bytes;
-        self.holding_back -= usize::from(pending.awaits_data);
+        self.holding_back -= usize::from(pending.holds_writes);
         Some(pending)
     }
 
@@ -549,4 +584,93 @@ pub(super) fn last(error: ErrorCode, zxid: Zxid, closing: Closing) -> Kind {
 /// As Apache answers what it does not know: with zxid -1, then the end.
 fn unknown_operation(op: i32) -> Kind {
     last(ErrorCode::Unimplemented, Zxid(-1), Closing::UnknownOperation(op))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::multi::MultiHeader;
+    use crate::server::settings::{ANSWER_BYTES_PER_HOLD, ANSWERS_PER_HOLD};
+    use crate::server::simulated::shared_alone;
+
+    /// A request about the root.
+    fn about_root(op: OpCode) -> Vec<u8> {
+        let mut payload = BytesMut::new();
+        payload.write_int(7);
+        payload.write_int(op.to_wire());
+        match op {
+            OpCode::MultiRead => MultiHeader::END.encode(&mut payload),
+            OpCode::SetData => {
+                payload.write_buffer(Some(b"/"));
+                payload.write_buffer(Some(b""));
+                payload.write_int(-1);
+            }
+            _ => {
+                payload.write_buffer(Some(b"/"));
+                payload.extend_from_slice(&[0]);
+            }
+        }
+        let mut framed = BytesMut::new();
+        framed.write_buffer(Some(&payload));
+        framed.to_vec()
+    }
+
+    /// An open connection to which these requests have come, and how many commands it has handed on.
+    fn asked(requests: &[OpCode]) -> (Pipeline, usize) {
+        let shared = shared_alone();
+        let mut pipeline = Pipeline::new(Origin::default(), [].into(), [0; NONCE_BYTES]);
+        pipeline.phase = Phase::Open;
+        let mut received: BytesMut = requests.iter().flat_map(|op| about_root(*op)).collect();
+        let mut intake = Intake::default();
+        let taken = pipeline.receive(&mut received, &shared.surroundings(), &mut intake);
+        assert!(taken.is_ok() && received.is_empty(), "{taken:?}");
+        (pipeline, intake.commands.len())
+    }
+
+    fn answer_once(pipeline: &mut Pipeline) -> usize {
+        let shared = shared_alone();
+        pipeline.answer(
+            &shared.state.read(),
+            &shared.surroundings(),
+            ANSWERS_PER_HOLD,
+            ANSWER_BYTES_PER_HOLD,
+        );
+        let mut intake = Intake::default();
+        pipeline.hand_on_waiting(&mut intake);
+        intake.commands.len()
+    }
+
+    #[test]
+    fn a_write_waits_behind_a_read_that_may_take_long() {
+        for slow in [OpCode::GetAllChildrenNumber, OpCode::MultiRead] {
+            let (mut pipeline, handed_on) = asked(&[slow, OpCode::SetData]);
+            assert_eq!(handed_on, 0, "{slow:?}");
+            assert_eq!(answer_once(&mut pipeline), 1);
+        }
+        assert_eq!(asked(&[OpCode::Exists, OpCode::SetData]).1, 1);
+    }
+
+    #[test]
+    fn one_read_that_may_take_long_is_answered_at_a_time() {
+        let (mut pipeline, _) = asked(&[OpCode::GetAllChildrenNumber; 3]);
+        for left in [2, 1, 0] {
+            answer_once(&mut pipeline);
+            assert_eq!(pipeline.pending(), left);
+        }
+    }
+
+    #[test]
+    fn a_write_waits_behind_as_many_reads_as_would_fill_the_queue() {
+        let reads = |count| {
+            let mut requests = vec![OpCode::GetData; count];
+            requests.push(OpCode::SetData);
+            requests
+        };
+        assert_eq!(asked(&reads(READS_BEFORE_WRITE)).1, 1);
+        let (mut pipeline, handed_on) = asked(&reads(READS_BEFORE_WRITE + 1));
+        assert_eq!(handed_on, 0);
+        assert_eq!(answer_once(&mut pipeline), 1);
+        // Small answers do not count.
+        assert_eq!(asked(&[&[OpCode::Exists; 100][..], &[OpCode::SetData]].concat()).1, 1);
+    }
 }

@@ -20,7 +20,7 @@ use super::signs::Signs;
 use super::snapshot::{SnapshotArrived, SnapshotView};
 use super::statistics::Statistics;
 use super::storm::Storm;
-use crate::proto::{Identity, SessionId, Zxid};
+use crate::proto::{Identity, SessionId, Zxid, host_address};
 use crate::replica::{Peer, PeerMessage, Registry, Standing};
 use crate::state_machine::{Command, ConnectionId, ServerId, State};
 use crate::watch::Watches;
@@ -159,7 +159,7 @@ impl Address {
     fn new(ip: IpAddr) -> Address {
         Address {
             connections: 0,
-            identities: [Identity::new("ip", &ip.to_string())],
+            identities: [Identity::new("ip", &host_address(ip))],
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::command::Rules;
 use crate::proto::{Acl, ErrorCode, Identity, Permissions};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -144,32 +144,42 @@ impl Address {
     }
 }
 
+/// Bytes that the entries may have that `auth` is replaced by: one for each identity of the caller in place of each `auth` of
+/// the list, so that a short request could ask for a list of any length.
+const EXPANDED_BYTES: usize = 1 << 20;
+/// Bytes of an entry besides its texts: permissions, and a length for each text.
+const ENTRY_BYTES: usize = 12;
+
 /// Makes the list that a client asked for into the one that is kept: duplicates removed, `auth` replaced by who the
 /// caller is, every other entry checked by its scheme.
 ///
 /// # Errors
-/// `InvalidAcl` for an empty list, `auth` without an authenticated identity, a scheme that is not enabled, an id that
-/// its scheme does not accept.
+/// `InvalidAcl` for an empty list, `auth` without an authenticated identity or with too many, a scheme that is not enabled, an
+/// id that its scheme does not accept.
 pub(super) fn fix_up(wanted: Option<&[Acl]>, caller: &[Identity], rules: Rules) -> Result<Vec<Acl>, ErrorCode> {
     let wanted = wanted.unwrap_or(&[]);
+    let authenticated = || caller.iter().filter(|identity| proves_who(identity, rules));
+    let sizes = authenticated().map(|identity| ENTRY_BYTES + identity.scheme.len() + identity.id.len());
+    let (identity_bytes, mut expanded_bytes) = (sizes.sum::<usize>(), 0);
     let mut fixed: Vec<Acl> = Vec::with_capacity(wanted.len());
-    for (position, entry) in wanted.iter().enumerate() {
-        if wanted[..position].contains(entry) {
+    let mut seen: HashSet<&Acl, foldhash::fast::RandomState> = HashSet::default();
+    for entry in wanted {
+        // Nearly every list has one entry.
+        if wanted.len() > 1 && !seen.insert(entry) {
             continue;
         }
         let Identity { scheme, id } = &entry.identity;
         match scheme.bytes().as_ref() {
             b"world" if is(id, "anyone") => fixed.push(entry.clone()),
             b"auth" => {
-                let before = fixed.len();
-                let authenticated = caller.iter().filter(|identity| proves_who(identity, rules));
-                fixed.extend(authenticated.map(|identity| Acl {
+                expanded_bytes += identity_bytes;
+                if identity_bytes == 0 || expanded_bytes > EXPANDED_BYTES {
+                    return Err(ErrorCode::InvalidAcl);
+                }
+                fixed.extend(authenticated().map(|identity| Acl {
                     permissions: entry.permissions,
                     identity: identity.clone(),
                 }));
-                if fixed.len() == before {
-                    return Err(ErrorCode::InvalidAcl);
-                }
             }
             b"ip" if Network::parse(id).is_some() => fixed.push(entry.clone()),
             b"digest" if rules.has(Rules::DIGEST_SCHEME) && is_digest_id(id) => fixed.push(entry.clone()),
@@ -462,6 +472,34 @@ mod tests {
             Ok(vec![entry(Permissions::READ, "digest", "u:h")])
         );
         assert_eq!(fix_up(Some(&wanted), &[ip], RULES), Err(ErrorCode::InvalidAcl));
+    }
+
+    #[test]
+    fn a_short_list_does_not_become_a_huge_one() {
+        let caller: Vec<Identity> = (0..100)
+            .map(|number| Identity::new("digest", &format!("{number}:{}", "h".repeat(100))))
+            .collect();
+        let wanted = |count: i32| (0..count).map(|bits| entry(Permissions(bits), "auth", ""));
+        let list: Vec<Acl> = wanted(10).collect();
+        assert_eq!(fix_up(Some(&list), &caller, RULES).map(|list| list.len()), Ok(1000));
+        let list: Vec<Acl> = wanted(60_000).collect();
+        assert_eq!(fix_up(Some(&list), &caller, RULES), Err(ErrorCode::InvalidAcl));
+    }
+
+    #[test]
+    fn a_long_list_without_duplicates_is_looked_through_once() {
+        // Each compared with each would be 10^10 comparisons: a test that does not end.
+        let list: Vec<Acl> = (0..100_000_u32)
+            .map(|number| {
+                entry(
+                    Permissions::READ,
+                    "ip",
+                    &std::net::Ipv4Addr::from_bits(number).to_string(),
+                )
+            })
+            .collect();
+        let twice = [&list[..], &list[..]].concat();
+        assert_eq!(fix_up(Some(&twice), &[], RULES), Ok(list));
     }
 
     #[test]

@@ -15,6 +15,9 @@ use bytes::BytesMut;
 /// Bytes from which on data and listings are not copied into a reply. Few in tests, so that those of the whole state try it.
 const SHARED_BYTES: usize = if cfg!(test) { 8 } else { 32 << 10 };
 
+/// Bytes of a multiRead's answer beyond which no further operation is begun: a few bytes ask for a megabyte again and again.
+const MULTI_READ_BYTES: usize = 16 << 20;
+
 /// Who asks, and whether that matters.
 #[derive(Clone, Copy)]
 struct Caller<'a> {
@@ -37,7 +40,7 @@ impl State {
     /// `skip_acl`: nothing is forbidden.
     ///
     /// # Errors
-    /// `NoNode`, `NoAuth`; for exists also `BadArguments`. What was appended before an error means nothing.
+    /// `NoNode`, `NoAuth`; for exists also `BadArguments`, as for a multiRead whose answer would be too large. What was appended before an error means nothing.
     pub fn query(
         &self,
         query: &Query,
@@ -71,7 +74,7 @@ impl State {
             }
             Query::GetEphemerals(request) => self.get_ephemerals(session, &request.path, out),
             Query::GetAllChildrenNumber(request) => self.get_all_children_number(&request.path, caller, out)?,
-            Query::MultiRead(request) => self.multi_read(request, caller, out),
+            Query::MultiRead(request) => self.multi_read(request, caller, out)?,
         }
         Ok(None)
     }
@@ -84,19 +87,27 @@ impl State {
             skip_acl,
         };
         let mut note = |path: &Text| {
-            if let Ok((_, node)) = self.readable(path, caller) {
-                node.data.note_read();
-                if node.data.is_away() {
-                    missing.value(path.bytes(), node.stat.mzxid, node.data_bytes());
-                }
+            let Ok((_, node)) = self.readable(path, caller) else {
+                return 0;
+            };
+            node.data.note_read();
+            if node.data.is_away() {
+                missing.value(path.bytes(), node.stat.mzxid, node.data_bytes());
             }
+            node.data_bytes()
         };
         match query {
-            Query::GetData(request) => note(&request.path),
+            Query::GetData(request) => {
+                note(&request.path);
+            }
             Query::MultiRead(request) => {
+                // The answer is at least as long, so that what is behind the limit is not looked at either.
+                let mut bytes = 0;
                 for operation in &request.operations {
-                    if let ReadOperation::GetData(body) = operation {
-                        note(&body.path);
+                    if let ReadOperation::GetData(body) = operation
+                        && bytes <= MULTI_READ_BYTES
+                    {
+                        bytes += note(&body.path);
                     }
                 }
             }
@@ -214,9 +225,13 @@ impl State {
         Ok(())
     }
 
-    /// Each operation is answered for itself.
-    fn multi_read(&self, request: &MultiReadRequest, caller: Caller<'_>, out: &mut BytesMut) {
+    /// Each operation is answered for itself, as long as there is room.
+    fn multi_read(&self, request: &MultiReadRequest, caller: Caller<'_>, out: &mut BytesMut) -> Result<(), ErrorCode> {
+        let before_bytes = out.len();
         for operation in &request.operations {
+            if out.len() - before_bytes > MULTI_READ_BYTES {
+                return Err(ErrorCode::BadArguments);
+            }
             let (op, path) = match operation {
                 ReadOperation::GetData(body) => (OpCode::GetData, &body.path),
                 ReadOperation::GetChildren(body) => (OpCode::GetChildren, &body.path),
@@ -238,6 +253,7 @@ impl State {
             }
         }
         MultiHeader::END.encode(out);
+        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ use super::wire::{self, Frame};
 use crate::membership::Members;
 use crate::net::{self, PromptWriter, SimulatedSocket, converse};
 use crate::replica::Registry;
-use crate::server::simulated::{CrewedMember, MemberPlan, Part, SimulatedDisk, SimulatedMember};
+use crate::server::simulated::{CrewedMember, LargeValues, MemberPlan, Part, SimulatedDisk, SimulatedMember};
 use crate::state_machine::ServerId;
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
@@ -442,6 +442,25 @@ fn weather_storms_in_some_order() {
     server.stop();
 }
 
+/// A small write and a large value behind it, which has to wait in line until another one's is written.
+fn write_small_and_large_in_some_order() {
+    set_explored(false);
+    let values = Arc::new(LargeValues::begin());
+    set_explored(true);
+    let other = thread::spawn({
+        let values = values.clone();
+        move || values.end_one()
+    });
+    let handed_on = values.hand_on_two();
+    other.join().expect("it ends in order");
+    set_explored(false);
+    assert_eq!(
+        values.submitted(),
+        handed_on,
+        "a large value has overtaken what stands before it"
+    );
+}
+
 /// A client with its session.
 fn open(server: &Server, number: u16) -> (Client, thread::JoinHandle<()>) {
     let (mut client, task) = connect(server, number);
@@ -507,6 +526,11 @@ fn no_client_waits_for_ever() {
 #[test]
 fn in_a_storm_every_event_comes_once_and_before_its_change() {
     explore(weather_storms_in_some_order, SEED, STORM_ORDERS);
+}
+
+#[test]
+fn a_large_value_does_not_overtake_what_stands_before_it() {
+    explore(write_small_and_large_in_some_order, SEED, STORM_ORDERS);
 }
 
 /// `SIM_FROM=2 SIM_ORDERS=100000 cargo test --lib many_orders -- --ignored`.

@@ -11,6 +11,9 @@
 //! | all outbound queues together | the same by many, each within its own limit |
 //! | one step of the state | a session with ten thousand ephemerals is closed |
 //! | large values in work | large values are written by many while others write small ones |
+//! | identities of a connection | one says that it is this user, and that, with names of a megabyte |
+//! | one answer | a short multiRead asks for a large value again and again |
+//! | reads in front of a write | more of them than may be queued, by one who takes every answer |
 //!
 //! `LIMITS_SCALE` (default 1) multiplies the crowds; `LIMITS_TIMEOUT_MS` (default 30000) is the timeout of the sessions that
 //! come back: by hand 4000, on a machine that is fast enough. Nothing is measured against a clock but with bounds that a
@@ -41,8 +44,12 @@ const DELETE: i32 = 2;
 const GET_DATA: i32 = 4;
 const SET_DATA: i32 = 5;
 const GET_CHILDREN: i32 = 8;
+const MULTI_READ: i32 = 22;
+const AUTH: i32 = 100;
 const CLOSE: i32 = -11;
+const BAD_ARGUMENTS: i32 = -8;
 const NO_NODE: i32 = -101;
+const AUTH_FAILED: i32 = -115;
 
 /// What is waited for happens within this time on any machine, or never.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -350,4 +357,99 @@ fn small_requests_pass_beside_large_values() {
     let (error, reply) = root.ask(GET_DATA, |body| request::path(body, "/large-0"));
     assert_eq!(error, 0);
     assert_eq!(Reader::new(&reply).buffer("data").expect("data"), Some(&value[..]));
+}
+
+#[test]
+fn who_claims_to_be_everybody_is_sent_away() {
+    let stage = Stage::open("");
+    let mut root = stage.guest(30_000);
+    root.create("/calm", b"0", 0);
+    let ((), worst) = stage.beside_a_bystander("/calm", |stage| {
+        let mut claiming = stage.guest(30_000);
+        // What is no UTF-8 becomes three bytes: with six of them, no write would fit into the log.
+        for user in 0..6 {
+            claiming.send(AUTH, |body| {
+                body.int(0);
+                body.string(Some("digest"));
+                body.buffer(Some(&[&[user], &[0xff; 1_000_000][..]].concat()));
+            });
+        }
+        claiming.send(DELETE, |body| {
+            body.string(Some("/nobody"));
+            body.int(-1);
+        });
+        assert_eq!(claiming.receive().0, AUTH_FAILED);
+    });
+    eprintln!("a bystander waited for {worst:?} at most");
+    // Many users with short names are as many as one connection may be.
+    let mut many = stage.guest(30_000);
+    let errors = (0..1000).map(|user| {
+        let auth = |body: &mut client::Writer| {
+            body.int(0);
+            body.string(Some("digest"));
+            body.buffer(Some(format!("{user}:secret").as_bytes()));
+        };
+        many.ask(AUTH, auth).0
+    });
+    assert_eq!(
+        errors.skip_while(|error| *error == 0).take(1).collect::<Vec<_>>(),
+        [AUTH_FAILED]
+    );
+    assert!(stage.metric("zk_auth_failed_count") >= 2);
+}
+
+#[test]
+fn a_multi_read_whose_answer_would_be_huge_is_refused() {
+    let stage = Stage::open("");
+    let mut root = stage.guest(30_000);
+    root.create("/calm", b"0", 0);
+    root.create("/large", &vec![7; 1_000_000], 0);
+    let many = |count: usize| {
+        move |body: &mut client::Writer| {
+            for _ in 0..count {
+                body.int(GET_DATA);
+                body.boolean(false);
+                body.int(-1);
+                request::path(body, "/large");
+            }
+            body.int(-1);
+            body.boolean(true);
+            body.int(-1);
+        }
+    };
+    let (error, reply) = root.ask(MULTI_READ, many(10));
+    assert!(
+        (error, reply.len() > 10_000_000) == (0, true),
+        "what is much, but not too much"
+    );
+    let before_kib = stage.server.memory_kib("VmHWM:");
+    let (peak_kib, worst) = stage.beside_a_bystander("/calm", |stage| {
+        // The whole answer would have 3 GB: more than a frame can have.
+        assert_eq!(root.ask(MULTI_READ, many(3000)).0, BAD_ARGUMENTS);
+        stage.server.memory_kib("VmHWM:")
+    });
+    let grown = peak_kib.saturating_sub(before_kib) >> 10;
+    eprintln!("{grown} MiB more at most; a bystander waited for {worst:?} at most");
+    assert!(grown < 64, "Bounded: {grown} MiB for one answer");
+}
+
+#[test]
+fn who_takes_every_answer_may_ask_for_much_and_then_write() {
+    let stage = Stage::open("");
+    let mut root = stage.guest(30_000);
+    root.create("/large", &vec![7; 1_000_000], 0);
+    let reads = 60;
+    let get = |xid| request::framed(xid, GET_DATA, |body| request::path(body, "/large"));
+    let mut requests: Vec<u8> = (0..reads).flat_map(get).collect();
+    requests.extend(request::framed(reads, SET_DATA, |body| body.set("/large", b"new", -1)));
+    requests.extend(get(reads + 1));
+    root.send_bytes(&requests);
+    for read in 0..reads {
+        let (error, reply) = root.receive();
+        assert!((error, reply.len() > 1_000_000) == (0, true), "read {read}");
+    }
+    assert_eq!(root.receive().0, 0);
+    let (error, reply) = root.receive();
+    assert_eq!((error, reply.len() < 1000), (0, true), "the read behind the write");
+    assert_eq!(stage.metric("zk_slow_clients_closed"), 0);
 }
