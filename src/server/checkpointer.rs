@@ -217,7 +217,7 @@ impl Checkpointer {
         let far = index >= self.checkpointed + INDEX_LAG;
         if !checkpoint.records.is_empty() || far || self.is_much_log() || whole {
             self.checkpointed = index;
-            self.shared.memory.checkpoint_taken(checkpoint.value_bytes());
+            self.shared.memory.checkpoint_taken(checkpoint.bytes());
             self.store.push(StoreInput::Checkpoint {
                 checkpoint,
                 log_bytes: std::mem::take(&mut self.log_bytes),
@@ -263,14 +263,16 @@ impl Part for Checkpointer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::request::{SetDataRequest, Write};
-    use crate::proto::{OpCode, SessionId, Xid};
-    use crate::replica::MembersAt;
+    use crate::proto::multi::MultiRequest;
+    use crate::proto::request::{CreateRequest, SetDataRequest, Write};
+    use crate::proto::{Acl, OpCode, SessionId, Xid, Zxid};
+    use crate::replica::{MembersAt, Standing};
     use crate::server::simulated::shared_alone;
     use crate::state_machine::command::SessionBody;
     use crate::state_machine::{Batch, Command, ConnectionId, Origin, ServerId, Stamp};
     use bytes::{Bytes, BytesMut};
     use raft::prelude::Entry;
+    use std::time::Instant;
 
     const SCHEDULE: CheckpointSchedule = CheckpointSchedule {
         interval_ms: 1000,
@@ -327,6 +329,17 @@ mod tests {
         entry(index, write.op(), body.freeze())
     }
 
+    fn create(path: &str) -> Write {
+        let request = CreateRequest {
+            path: path.into(),
+            data: None,
+            acl: Some(vec![Acl::open()]),
+            flags: 0,
+            ttl_ms: None,
+        };
+        Write::Create(OpCode::Create, request)
+    }
+
     /// How many records the checkpoints have that wait for the store, and up to where they go.
     fn taken(store: &Inbox<StoreInput>) -> Vec<(usize, u64)> {
         let mut inputs = Vec::new();
@@ -358,5 +371,45 @@ mod tests {
             pushed.extend(taken(&store));
         }
         assert_eq!(pushed, [(0, 3), (0, 5), (0, 7), (0, 9)]);
+    }
+
+    #[test]
+    fn a_leader_waits_for_a_store_that_stands_still_though_no_values_are_written() {
+        const CREATES_IN_ENTRY: usize = 1000;
+        let mut shared = shared_alone();
+        let only = Arc::get_mut(&mut shared).expect("nobody else has it");
+        only.memory = memory::Memory::new(16 << 20, Zxid::ZERO, 0);
+        shared.set_standing(Standing {
+            role: Role::Leader,
+            ..Standing::default()
+        });
+        let limit = shared.memory.unstored_limit();
+        let (mut checkpointer, store) = checkpointer(&shared);
+        let applying = std::thread::spawn(move || {
+            checkpointer.step(&mut vec![session(1)]).expect("applied");
+            for index in 2.. {
+                let operations = (0..CREATES_IN_ENTRY).map(|number| create(&format!("/{index}-{number}")));
+                let operations = operations.collect();
+                let multi = Write::Multi(MultiRequest { operations });
+                checkpointer.step(&mut vec![write(index, &multi)]).expect("applied");
+                if checkpointer.shared.is_stopping() {
+                    break;
+                }
+            }
+        });
+        // It comes to a halt with one checkpoint on its way, and the rest of what may pile up behind it.
+        let unstored = || shared.unstored_bytes();
+        let znodes = || shared.state.read().counts().znodes as u64;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut before = 0;
+        while (unstored() <= limit || znodes() > before) && znodes() * 100 < 3 * limit && Instant::now() < deadline {
+            before = znodes();
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let (queued, left) = (taken(&store), unstored());
+        shared.set_stopping();
+        applying.join().expect("ended");
+        assert_eq!(queued.len(), 1, "{queued:?}");
+        assert!(left > limit && left < limit / 2 * 3, "{left} of {limit}");
     }
 }

@@ -55,16 +55,16 @@ pub struct Draft {
 }
 
 impl Checkpoint {
-    /// Bytes of the values that it holds.
-    pub fn value_bytes(&self) -> u64 {
-        let values = self.records.iter().map(|record| match record {
+    /// About how many bytes it has, as [`State::dirty_bytes`] counts them; 0 only if nothing has changed.
+    pub fn bytes(&self) -> u64 {
+        let contents = self.records.iter().map(|record| match record {
             Record::Node {
                 data: DataRecord::Set(Some(value)),
                 ..
             } => value.len() as u64,
             _ => 0,
         });
-        values.sum()
+        contents.sum::<u64>() + RECORD_BYTES * self.records.len() as u64
     }
 }
 
