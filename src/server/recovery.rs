@@ -12,15 +12,15 @@ use super::space::{self, Watcher};
 use super::store::StoreInput;
 use super::{Failure, MakeWords, Settings, logging, recorded, store};
 use crate::replica::{self, MembersAt, Registry, Replica, ReplicaOptions};
-use crate::state_machine::{Rules, ServerId, State};
+use crate::state_machine::{Batch, Rules, ServerId, State};
 use crate::storage::directory::{DataDirectory, Identity, Layout};
 use crate::storage::file::{DiskFiles, Files};
 use crate::storage::generations::Generations;
-use crate::storage::log::{LogError, LogOptions, LogPoint, SegmentLog};
+use crate::storage::log::{LogError, LogOptions, LogPoint, Recovered, SegmentLog};
 use crate::storage::reconcile::{Reconciled, reconcile};
 use crate::storage::tree::{StoredGroups, TreeOptions, TreeReader, TreeStore};
 use crate::watch::Watches;
-use raft::prelude::ConfState;
+use raft::prelude::{ConfState, Entry, EntryType};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ pub(super) struct Habits {
     pub(super) election_slot: usize,
     /// Whether this server is configured to be alone.
     pub(super) is_alone: bool,
+    /// Who votes, by the configuration; nobody if it is to be alone.
+    pub(super) participants: Vec<u64>,
 }
 
 /// What the threads are given.
@@ -55,6 +57,8 @@ pub(super) struct Parts {
     pub(super) boot: u64,
     /// Whether there was no data at all.
     pub(super) is_fresh: bool,
+    /// Whether nobody else voted, by what was stored.
+    pub(super) votes_alone: bool,
     pub(super) directory: DataDirectory,
     pub(super) generations: Arc<Generations>,
     pub(super) log: SegmentLog,
@@ -87,6 +91,8 @@ struct Keeping {
     log: Option<LogOptions>,
     /// Values beyond so many bytes of memory stay on the disk.
     kept_bytes: u64,
+    /// The members, by the tree; none before that was read.
+    conf_state: ConfState,
 }
 
 /// Tree and log, open, and what they hold.
@@ -104,6 +110,8 @@ fn open_stores(files: &Files, directory: &DataDirectory, keeping: &mut Keeping) 
     let started = Instant::now();
     let generations = Arc::new(Generations::open(files, directory.layout())?);
     let mut tree = TreeStore::open(&generations.current(), keeping.tree)?;
+    let members = tree.committed().and_then(|meta| store::decode_members(meta).ok());
+    keeping.conf_state = members.map(|members| members.conf_state).unwrap_or_default();
     let loaded = store::load(&mut tree, keeping.kept_bytes)?;
     let tree_took = started.elapsed();
     let options = keeping.log.take().ok_or(LogError::Options("the log is open already"))?;
@@ -132,21 +140,57 @@ fn open_stores(files: &Files, directory: &DataDirectory, keeping: &mut Keeping) 
 }
 
 /// A member of an ensemble does without a damaged tree: the others have all of it. It comes back with a new incarnation,
-/// and may vote once they have let it in again.
+/// and may vote once they have let it in again. Unless nobody else has it.
 fn open_or_set_aside(
     files: &Files,
     directory: &mut DataDirectory,
     keeping: &mut Keeping,
     incarnation: u64,
+    participants: &[u64],
 ) -> Result<Stores, Failure> {
-    match open_stores(files, directory, keeping) {
+    let damage = match open_stores(files, directory, keeping) {
         // A member of none yet has nobody to get it from.
-        Err(failure) if failure.is_damage() && directory.identity().cluster_id != 0 => {
-            directory.set_aside(incarnation, &failure.to_string())?;
-            open_stores(files, directory, keeping)
-        }
-        opened => opened,
+        Err(failure) if failure.is_damage() && directory.identity().cluster_id != 0 => failure,
+        opened => return opened,
+    };
+    if is_only_copy(files, directory, &keeping.conf_state, participants) {
+        return Err(Failure::OnlyCopy(damage.to_string()));
     }
+    directory.set_aside(incarnation, &damage.to_string())?;
+    open_stores(files, directory, keeping)
+}
+
+/// Whether nobody but this server has what it stores, as far as that can be told: by the voters that the tree names; if it cannot
+/// be read, by what the log says of them; and if that says nothing, by the participants that are configured.
+fn is_only_copy(files: &Files, directory: &DataDirectory, conf_state: &ConfState, participants: &[u64]) -> bool {
+    let own = directory.identity().server_id;
+    if !conf_state.voters.is_empty() {
+        return votes_alone(own, conf_state);
+    }
+    let options = LogOptions::new(Box::new(rand::random));
+    let opened = SegmentLog::open(files.clone(), &directory.layout().log(), options);
+    let by_log = opened.ok().and_then(|(_, recovered)| voted_alone(own, &recovered));
+    by_log.unwrap_or(participants == [own])
+}
+
+fn votes_alone(own: u64, conf_state: &ConfState) -> bool {
+    conf_state.voters == [own] && conf_state.voters_outgoing.iter().all(|voter| *voter == own)
+}
+
+/// Whether the server that wrote a log was its only voter in the end; `None` if nothing in it says so. A lone server stamps its
+/// entries as such; later it becomes one of several by entries that change the members.
+fn voted_alone(own: u64, recovered: &Recovered) -> Option<bool> {
+    let by_entry = |entry: &Entry| match entry.get_entry_type() {
+        EntryType::EntryNormal => {
+            let batch = Batch::decode(&entry.data).ok()?;
+            batch.stamp.rules.has(Rules::STANDALONE).then_some(true)
+        }
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => Some(false),
+    };
+    let snapshot = recovered.snapshot.as_ref().map(|marker| &marker.conf_state);
+    let named = snapshot.filter(|conf_state| !conf_state.voters.is_empty());
+    let by_snapshot = named.map(|conf_state| votes_alone(own, conf_state));
+    recovered.entries.iter().rev().find_map(by_entry).or(by_snapshot)
 }
 
 /// Reads everything back.
@@ -167,6 +211,7 @@ pub(super) fn recover(
         tree: options.tree,
         log: Some(options.log),
         kept_bytes: Memory::kept_bytes(budget_bytes),
+        conf_state: ConfState::default(),
     };
     let Stores {
         generations,
@@ -178,7 +223,8 @@ pub(super) fn recover(
     } = if habits.is_alone {
         open_stores(&files, &directory, &mut keeping)?
     } else {
-        open_or_set_aside(&files, &mut directory, &mut keeping, incarnation)?
+        let participants = &habits.participants;
+        open_or_set_aside(&files, &mut directory, &mut keeping, incarnation, participants)?
     };
     let identity = directory.identity();
     let is_fresh = loaded.is_new && reconciled.recovered.entries.is_empty();
@@ -194,6 +240,7 @@ pub(super) fn recover(
     if habits.is_alone && !is_fresh && members.conf_state.voters != alone {
         return Err(Failure::NotAlone(members.conf_state.voters));
     }
+    let votes_alone = votes_alone(identity.server_id, &members.conf_state);
     reconciled.settle(&mut log, &members.conf_state)?;
     let replaying = log.last_index().saturating_sub(loaded.applied.index);
     recorded::loaded(tree_took, log_took, replaying);
@@ -280,6 +327,7 @@ pub(super) fn recover(
         Parts {
             boot,
             is_fresh,
+            votes_alone,
             directory,
             generations,
             log,
@@ -296,6 +344,8 @@ pub(super) fn recover(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state_machine::Stamp;
+    use crate::storage::log::{Durability, SnapshotMarker};
     use crate::storage::tree::Meta;
     use std::fs;
     use std::path::Path;
@@ -345,20 +395,120 @@ mod tests {
             tree: TreeOptions::new(1),
             log: Some(LogOptions::new(Box::new(|| 3))),
             kept_bytes: u64::MAX,
+            conf_state: ConfState::default(),
         }
+    }
+
+    /// Of an ensemble of three, by the configuration.
+    const PARTICIPANTS: [u64; 3] = [1, 2, 3];
+
+    fn open(directory: &mut DataDirectory, participants: &[u64]) -> Result<Stores, Failure> {
+        open_or_set_aside(&DiskFiles::shared(), directory, &mut keeping(), 10, participants)
+    }
+
+    fn with_voters(voters: &[u64]) -> MembersAt {
+        let mut members = MembersAt::default();
+        members.conf_state.voters = voters.to_vec();
+        members
+    }
+
+    /// A sound tree that ends with the third entry.
+    fn sound(tree: &Path, members: &MembersAt) {
+        let mut state = State::new();
+        let mut store = TreeStore::open(tree, TreeOptions::new(1)).expect("new");
+        let applied = LogPoint { index: 3, term: 1 };
+        store::commit(&mut store, &state.take_dirty(), applied, members).expect("commit");
+    }
+
+    fn log_of(tree: &Path) -> SegmentLog {
+        let directory = tree.with_file_name("../menagerie-log");
+        let options = LogOptions::new(Box::new(|| 2));
+        SegmentLog::open(DiskFiles::shared(), &directory, options)
+            .expect("new")
+            .0
     }
 
     /// Sound, but it ends before the log begins: its newest part was lost.
     fn behind_its_log(tree: &Path) {
-        let mut state = State::new();
-        let mut store = TreeStore::open(tree, TreeOptions::new(1)).expect("new");
-        let applied = LogPoint { index: 3, term: 1 };
-        store::commit(&mut store, &state.take_dirty(), applied, &MembersAt::default()).expect("commit");
-        let directory = tree.with_file_name("../menagerie-log");
-        let options = LogOptions::new(Box::new(|| 2));
-        let (mut log, _) = SegmentLog::open(DiskFiles::shared(), &directory, options).expect("new");
+        behind_its_log_with(tree, &PARTICIPANTS);
+    }
+
+    fn behind_its_log_with(tree: &Path, voters: &[u64]) {
+        sound(tree, &with_voters(voters));
         let base = LogPoint { index: 9, term: 1 };
-        log.reset(base, &ConfState::default(), None).expect("reset");
+        log_of(tree).reset(base, &ConfState::default(), None).expect("reset");
+    }
+
+    /// An entry of a server with these rules.
+    fn stamped(index: u64, rules: Rules) -> Entry {
+        let stamp = Stamp { time_ms: 1, rules };
+        Entry {
+            index,
+            term: 1,
+            data: Batch::encode(stamp, &[]),
+            ..Entry::default()
+        }
+    }
+
+    #[test]
+    fn a_member_that_votes_alone_keeps_its_damaged_tree_and_says_what_to_do() {
+        type Damage = fn(&Path);
+        let cases: [(Damage, &[u64]); 3] = [
+            // It has just been given others.
+            (|tree| behind_its_log_with(tree, &[1]), &PARTICIPANTS),
+            // Its tree cannot be read, but its log says that it was alone.
+            (
+                |tree| {
+                    cut_short(tree);
+                    let entries = [stamped(1, Rules::STANDALONE), stamped(2, Rules::default())];
+                    log_of(tree).append(&entries, None, Durability::Now).expect("append");
+                },
+                &PARTICIPANTS,
+            ),
+            // Nothing else says who votes.
+            (cut_short, &[1]),
+        ];
+        for (number, (damage, participants)) in cases.into_iter().enumerate() {
+            let place = tempfile::tempdir().expect("temporary directory");
+            let mut directory = damaged(place.path(), MEMBER, damage);
+            let failure = open(&mut directory, participants).err().expect("refused");
+            assert!(matches!(failure, Failure::OnlyCopy(_)), "{number}: {failure}");
+            assert!(!failure.is_damage() && failure.to_string().contains("Restore dataDir"));
+            assert_eq!(directory.identity(), MEMBER);
+            let aside = place.path().join("menagerie.aside-1");
+            assert!(directory.layout().tree().exists() && !aside.exists(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_log_says_whether_its_server_was_alone_in_the_end() {
+        let lone = stamped(1, Rules::STANDALONE);
+        let other = stamped(2, Rules::default());
+        let mut change = stamped(3, Rules::default());
+        change.set_entry_type(EntryType::EntryConfChangeV2);
+        let marker = |voters: &[u64]| SnapshotMarker {
+            point: LogPoint::default(),
+            conf_state: with_voters(voters).conf_state,
+        };
+        let cases = [
+            (None, vec![], None),
+            (None, vec![&other], None),
+            (None, vec![&lone, &other], Some(true)),
+            (None, vec![&lone, &change, &other], Some(false)),
+            (None, vec![&change, &lone], Some(true)),
+            (Some(marker(&[])), vec![&other], None),
+            (Some(marker(&[1])), vec![&other], Some(true)),
+            (Some(marker(&[1, 2])), vec![], Some(false)),
+            (Some(marker(&[1])), vec![&change], Some(false)),
+        ];
+        for (number, (snapshot, entries, expected)) in cases.into_iter().enumerate() {
+            let recovered = Recovered {
+                snapshot,
+                entries: entries.into_iter().cloned().collect(),
+                ..Recovered::default()
+            };
+            assert_eq!(voted_alone(1, &recovered), expected, "{number}");
+        }
     }
 
     #[test]
@@ -366,8 +516,7 @@ mod tests {
         for damage in [without_root, cut_short, behind_its_log] {
             let place = tempfile::tempdir().expect("temporary directory");
             let mut directory = damaged(place.path(), MEMBER, damage);
-            let files = DiskFiles::shared();
-            let opened = open_or_set_aside(&files, &mut directory, &mut keeping(), 10).expect("begins anew");
+            let opened = open(&mut directory, &PARTICIPANTS).expect("begins anew");
             assert!(opened.loaded.is_new && directory.is_new());
             assert_eq!(opened.log.last_index(), 0);
             let expected = Identity {
@@ -387,7 +536,7 @@ mod tests {
             ..MEMBER
         };
         let mut directory = damaged(place.path(), alone, cut_short);
-        let refused = open_or_set_aside(&DiskFiles::shared(), &mut directory, &mut keeping(), 10);
+        let refused = open(&mut directory, &PARTICIPANTS);
         let failure = refused.err().expect("refused");
         assert!(
             failure.is_damage() && failure.to_string().contains("restore"),
@@ -401,7 +550,7 @@ mod tests {
         let place = tempfile::tempdir().expect("temporary directory");
         // A file where the tree's directory should be.
         let mut directory = damaged(place.path(), MEMBER, |tree| fs::write(tree, "").expect("write"));
-        let refused = open_or_set_aside(&DiskFiles::shared(), &mut directory, &mut keeping(), 10);
+        let refused = open(&mut directory, &PARTICIPANTS);
         let failure = refused.err().expect("refused");
         assert!(!failure.is_damage(), "{failure}");
         assert_eq!(directory.identity(), MEMBER);
