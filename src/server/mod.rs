@@ -172,6 +172,14 @@ pub enum Failure {
          (server.N lines), or set another dataDir"
     )]
     NotAlone(Vec<u64>),
+    /// A member that was given no data yet is configured as a lone server.
+    #[error(
+        "the data directory belongs to {0}, which has not got that ensemble's data yet, or has set it aside; but the \
+         configuration names no other server. Alone it would begin with an empty tree, under the name of an ensemble that has \
+         another one: name the members (server.N lines), and it gets the data from them. If it is to be a server of its own, \
+         set another dataDir, or remove menagerie from dataDir and menagerie-log from dataLogDir. Nothing was changed"
+    )]
+    NoDataYet(Identity),
     /// What is damaged is nowhere else.
     #[error(
         "{0} This server is the only one that votes in its ensemble, by what is stored here or configured: nobody else has the \
@@ -370,7 +378,7 @@ impl Server {
         let directory = Arc::new(Mutex::new(parts.directory));
         let membership = ensemble.as_ref().map(|ensemble| ensemble.members.clone());
         let (peers, linked): (Box<dyn Peers>, _) = match ensemble {
-            None => (Box::new(NoPeers), None),
+            None => (Box::new(NoPeers(directory.clone())), None),
             Some(ensemble) => {
                 let place = Place {
                     shared: shared.clone(),

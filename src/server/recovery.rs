@@ -32,7 +32,8 @@ const LOG_BUDGET_BYTES: usize = 64 << 20;
 pub struct RecoveryOptions {
     /// Where.
     pub layout: Layout,
-    /// Whose data it is if there is none yet: the numbers are random, the server's id is configured.
+    /// Whose data it is if there is none yet: the incarnation is random, the server's id is configured, and the cluster id is
+    /// given later.
     pub fresh: Identity,
     /// How the log is kept.
     pub log: LogOptions,
@@ -193,6 +194,21 @@ fn voted_alone(own: u64, recovered: &Recovered) -> Option<bool> {
     recovered.entries.iter().rev().find_map(by_entry).or(by_snapshot)
 }
 
+/// Whether a server that is configured to be alone may go on with what it has found.
+///
+/// A lone server is given its cluster id when it has founded its ensemble of one: so one that has an id and no data is a member
+/// that has joined the ensemble of others and was not given their data yet, or has set its own aside. Alone it would found a
+/// second truth under the name of theirs.
+fn check_alone(identity: Identity, is_fresh: bool, voters: &[u64]) -> Result<(), Failure> {
+    if is_fresh && identity.cluster_id != 0 {
+        Err(Failure::NoDataYet(identity))
+    } else if !is_fresh && voters != [identity.server_id] {
+        Err(Failure::NotAlone(voters.to_vec()))
+    } else {
+        Ok(())
+    }
+}
+
 /// Reads everything back.
 pub(super) fn recover(
     options: RecoveryOptions,
@@ -204,7 +220,12 @@ pub(super) fn recover(
 ) -> Result<(Arc<Shared>, Parts), Failure> {
     let files = DiskFiles::shared();
     let incarnation = options.fresh.incarnation;
-    let mut directory = DataDirectory::open(&files, options.layout, options.fresh)?;
+    // It gets the name of an ensemble when it has joined or founded one.
+    let fresh = Identity {
+        cluster_id: 0,
+        ..options.fresh
+    };
+    let mut directory = DataDirectory::open(&files, options.layout, fresh)?;
     // A start upon a full disk needs what was kept in reserve.
     let space = space::look_before_start(directory.layout());
     let mut keeping = Keeping {
@@ -237,8 +258,12 @@ pub(super) fn recover(
     if members.conf_state.voters == alone {
         members.registry.set(ServerId(identity.server_id), identity.incarnation);
     }
-    if habits.is_alone && !is_fresh && members.conf_state.voters != alone {
-        return Err(Failure::NotAlone(members.conf_state.voters));
+    if habits.is_alone {
+        check_alone(identity, is_fresh, &members.conf_state.voters)?;
+        if !is_fresh && identity.cluster_id == 0 {
+            // It was stopped in the middle of its founding.
+            directory.join(rand::random::<u64>() | 1)?;
+        }
     }
     let votes_alone = votes_alone(identity.server_id, &members.conf_state);
     reconciled.settle(&mut log, &members.conf_state)?;
@@ -344,9 +369,11 @@ pub(super) fn recover(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::simulated::{NoWords, shared_alone};
     use crate::state_machine::Stamp;
     use crate::storage::log::{Durability, SnapshotMarker};
     use crate::storage::tree::Meta;
+    use crate::watch::WatchLimits;
     use std::fs;
     use std::path::Path;
 
@@ -509,6 +536,87 @@ mod tests {
             };
             assert_eq!(voted_alone(1, &recovered), expected, "{number}");
         }
+    }
+
+    fn layout(place: &Path) -> Layout {
+        Layout {
+            data_directory: place.to_path_buf(),
+            log_directory: place.to_path_buf(),
+        }
+    }
+
+    /// A start without others.
+    fn start_alone(place: &Path) -> Result<Parts, Failure> {
+        let options = RecoveryOptions {
+            layout: layout(place),
+            fresh: MEMBER,
+            log: LogOptions::new(Box::new(|| 3)),
+            tree: TreeOptions::new(1),
+        };
+        let habits = Habits {
+            rules: Rules::STANDALONE,
+            election_ticks: 10,
+            election_slot: 0,
+            is_alone: true,
+            participants: Vec::new(),
+        };
+        let settings = shared_alone().settings.clone();
+        let watches = Watches::new(WatchLimits::default());
+        let recovered = recover(
+            options,
+            u64::MAX,
+            habits,
+            settings,
+            watches,
+            Box::new(|_| Box::new(NoWords)),
+        );
+        recovered.map(|(_, parts)| parts)
+    }
+
+    #[test]
+    fn a_member_that_waits_for_its_data_does_not_begin_alone() {
+        let place = tempfile::tempdir().expect("temporary directory");
+        let of_none = Identity {
+            cluster_id: 0,
+            ..MEMBER
+        };
+        let files = DiskFiles::shared();
+        let mut directory = DataDirectory::open(&files, layout(place.path()), of_none).expect("new");
+        // It has started as a member, and joined.
+        open(&mut directory, &PARTICIPANTS).expect("opens");
+        directory.boot(1).expect("boots");
+        directory.join(MEMBER.cluster_id).expect("joins");
+        drop(directory);
+        for _ in 0..2 {
+            let failure = start_alone(place.path()).err().expect("refused");
+            assert!(matches!(failure, Failure::NoDataYet(MEMBER)), "{failure}");
+        }
+        // And it goes on waiting for it as a member.
+        let mut directory = DataDirectory::open(&files, layout(place.path()), of_none).expect("opens");
+        assert_eq!(directory.identity(), MEMBER);
+        assert!(open(&mut directory, &PARTICIPANTS).expect("opens").loaded.is_new);
+    }
+
+    #[test]
+    fn a_lone_server_whose_first_start_was_cut_off_starts_again() {
+        let place = tempfile::tempdir().expect("temporary directory");
+        // Behind its identity, and before anything is founded.
+        for _ in 0..2 {
+            let parts = start_alone(place.path()).expect("starts");
+            assert!(parts.is_fresh);
+            assert_eq!(parts.directory.identity().cluster_id, 0);
+        }
+        // Behind its founding, and before it has a name.
+        sound(&layout(place.path()).tree(), &with_voters(&[1]));
+        let parts = start_alone(place.path()).expect("starts");
+        assert!(!parts.is_fresh);
+        let identity = parts.directory.identity();
+        assert!(identity.cluster_id != 0);
+        drop(parts);
+        assert_eq!(
+            start_alone(place.path()).expect("starts").directory.identity(),
+            identity
+        );
     }
 
     #[test]
