@@ -77,7 +77,12 @@ pub(super) fn open_or_cut(directory: &Path, options: &TreeOptions) -> Result<(Da
         Err(OpenRefusal::Other(error)) => return Err(error),
         Err(OpenRefusal::Journal(detail)) => detail,
     };
-    let cut = journal::cut_damaged_end(directory).map_err(|error| unopenable(format!("{refusal}; {error}")))?;
+    // fjall has read it, and what lies before the end may be sound.
+    let cut = journal::cut_damaged_end(directory).map_err(|error| {
+        inaccessible(format!(
+            "the torn end of its journal ({refusal}) cannot be cut off: {error}"
+        ))
+    })?;
     let Some(cut) = cut else {
         return Err(unopenable(refusal));
     };
