@@ -333,8 +333,8 @@ fn options(config: &Config, status: Arc<Status>, ensemble: Option<EnsembleOption
         recovery: RecoveryOptions {
             layout: layout(config),
             fresh: Identity {
-                // A member of an ensemble learns it from the others.
-                cluster_id: if is_alone { rand::random::<u64>() | 1 } else { 0 },
+                // It is given one when it has joined an ensemble, or founded one.
+                cluster_id: 0,
                 server_id: server_id(config).0,
                 incarnation: rand::random(),
             },

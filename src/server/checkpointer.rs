@@ -25,7 +25,8 @@ use parking_lot::RwLockWriteGuard;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Commands that fail change no record; so many entries are enough for a checkpoint without any, so that the log can be cut.
+/// Commands that fail change no record; so many entries, or much log, are enough for a checkpoint without any, so that the log
+/// can be cut.
 const INDEX_LAG: u64 = 10_000;
 /// Changed znodes that are taken under one hold of the state's lock: 0.15 to 0.4 ms.
 const NODES_PER_HOLD: usize = 2048;
@@ -184,7 +185,7 @@ impl Checkpointer {
         let waited_us = self.shared.clock.now_us().saturating_sub(self.last_us);
         let waited = waited_us >= self.schedule.interval_ms * 1000;
         let is_much = || {
-            if self.log_bytes >= self.schedule.log_bytes / 2 {
+            if self.is_much_log() {
                 return true;
             }
             let bytes = self.schedule.bytes.min(self.shared.memory.behind_bytes());
@@ -192,6 +193,10 @@ impl Checkpointer {
             state.dirty_len() >= self.schedule.records || state.dirty_bytes() >= bytes
         };
         (waited || is_much()) && self.store.is_empty()
+    }
+
+    fn is_much_log(&self) -> bool {
+        self.log_bytes >= self.schedule.log_bytes / 2
     }
 
     /// Takes what has changed. Nobody else applies meanwhile; reads have their turns.
@@ -210,9 +215,9 @@ impl Checkpointer {
         let checkpoint = self.take_dirty();
         self.last_us = self.shared.clock.now_us();
         let far = index >= self.checkpointed + INDEX_LAG;
-        if !checkpoint.records.is_empty() || far || whole {
+        if !checkpoint.records.is_empty() || far || self.is_much_log() || whole {
             self.checkpointed = index;
-            self.shared.memory.checkpoint_taken(checkpoint.value_bytes());
+            self.shared.memory.checkpoint_taken(checkpoint.bytes());
             self.store.push(StoreInput::Checkpoint {
                 checkpoint,
                 log_bytes: std::mem::take(&mut self.log_bytes),
@@ -252,5 +257,159 @@ impl Part for Checkpointer {
     fn is_lendable(&self) -> bool {
         // What commands touch may have to be read from the disk first; or the store is behind.
         !self.shared.loading.is_under_way() && !self.has_piled_up()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::multi::MultiRequest;
+    use crate::proto::request::{CreateRequest, SetDataRequest, Write};
+    use crate::proto::{Acl, OpCode, SessionId, Xid, Zxid};
+    use crate::replica::{MembersAt, Standing};
+    use crate::server::simulated::shared_alone;
+    use crate::state_machine::command::SessionBody;
+    use crate::state_machine::{Batch, Command, ConnectionId, Origin, ServerId, Stamp};
+    use bytes::{Bytes, BytesMut};
+    use raft::prelude::Entry;
+    use std::time::Instant;
+
+    const SCHEDULE: CheckpointSchedule = CheckpointSchedule {
+        interval_ms: 1000,
+        records: 1000,
+        bytes: 1 << 20,
+        persist_interval_ms: 1000,
+        log_bytes: 4 << 20,
+    };
+
+    /// Somebody who applies entries, and a store that nobody drains.
+    fn checkpointer(shared: &Arc<Shared>) -> (Checkpointer, Arc<Inbox<StoreInput>>) {
+        let applier = Applier::new(shared.clone(), 0, 0, MembersAt::default());
+        let store = Arc::new(Inbox::default());
+        let checkpointer = Checkpointer::new(shared.clone(), applier, store.clone(), SCHEDULE);
+        (checkpointer, store)
+    }
+
+    /// The entry at `index`, with one command of a session.
+    fn entry(index: u64, op: OpCode, body: Bytes) -> ApplierInput {
+        let command = Command {
+            origin: Origin {
+                server: ServerId(2),
+                connection: ConnectionId(1),
+            },
+            session: SessionId(7),
+            xid: Xid(1),
+            identities: [].into(),
+            op,
+            body,
+        };
+        let entry = Entry {
+            index,
+            term: 1,
+            data: Batch::encode(Stamp::default(), &[command]),
+            ..Entry::default()
+        };
+        ApplierInput::Entries {
+            entries: vec![entry],
+            members: Vec::new(),
+        }
+    }
+
+    fn session(index: u64) -> ApplierInput {
+        let body = SessionBody {
+            timeout_ms: 30_000,
+            password: [1; 16],
+        };
+        entry(index, OpCode::CreateSession, body.to_bytes())
+    }
+
+    fn write(index: u64, write: &Write) -> ApplierInput {
+        let mut body = BytesMut::new();
+        write.encode(&mut body);
+        entry(index, write.op(), body.freeze())
+    }
+
+    fn create(path: &str) -> Write {
+        let request = CreateRequest {
+            path: path.into(),
+            data: None,
+            acl: Some(vec![Acl::open()]),
+            flags: 0,
+            ttl_ms: None,
+        };
+        Write::Create(OpCode::Create, request)
+    }
+
+    /// How many records the checkpoints have that wait for the store, and up to where they go.
+    fn taken(store: &Inbox<StoreInput>) -> Vec<(usize, u64)> {
+        let mut inputs = Vec::new();
+        store.take(&mut inputs);
+        let checkpoints = inputs.into_iter().filter_map(|input| match input {
+            StoreInput::Checkpoint {
+                checkpoint, applied, ..
+            } => Some((checkpoint.records.len(), applied.index)),
+            _ => None,
+        });
+        checkpoints.collect()
+    }
+
+    #[test]
+    fn much_log_of_commands_that_fail_is_checkpointed() {
+        let (mut checkpointer, store) = checkpointer(&shared_alone());
+        checkpointer.step(&mut vec![session(1)]).expect("applied");
+        checkpointer.checkpoint(true);
+        taken(&store);
+        let fails = Write::SetData(SetDataRequest {
+            path: "/absent".into(),
+            data: Some(Bytes::from(vec![1; 1 << 20])),
+            version: -1,
+        });
+        // Twice what is not waited for longer.
+        let mut pushed = Vec::new();
+        for index in 2..=9 {
+            checkpointer.step(&mut vec![write(index, &fails)]).expect("applied");
+            pushed.extend(taken(&store));
+        }
+        assert_eq!(pushed, [(0, 3), (0, 5), (0, 7), (0, 9)]);
+    }
+
+    #[test]
+    fn a_leader_waits_for_a_store_that_stands_still_though_no_values_are_written() {
+        const CREATES_IN_ENTRY: usize = 1000;
+        let mut shared = shared_alone();
+        let only = Arc::get_mut(&mut shared).expect("nobody else has it");
+        only.memory = memory::Memory::new(16 << 20, Zxid::ZERO, 0);
+        shared.set_standing(Standing {
+            role: Role::Leader,
+            ..Standing::default()
+        });
+        let limit = shared.memory.unstored_limit();
+        let (mut checkpointer, store) = checkpointer(&shared);
+        let applying = std::thread::spawn(move || {
+            checkpointer.step(&mut vec![session(1)]).expect("applied");
+            for index in 2.. {
+                let operations = (0..CREATES_IN_ENTRY).map(|number| create(&format!("/{index}-{number}")));
+                let operations = operations.collect();
+                let multi = Write::Multi(MultiRequest { operations });
+                checkpointer.step(&mut vec![write(index, &multi)]).expect("applied");
+                if checkpointer.shared.is_stopping() {
+                    break;
+                }
+            }
+        });
+        // It comes to a halt with one checkpoint on its way, and the rest of what may pile up behind it.
+        let unstored = || shared.unstored_bytes();
+        let znodes = || shared.state.read().counts().znodes as u64;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut before = 0;
+        while (unstored() <= limit || znodes() > before) && znodes() * 100 < 3 * limit && Instant::now() < deadline {
+            before = znodes();
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let (queued, left) = (taken(&store), unstored());
+        shared.set_stopping();
+        applying.join().expect("ended");
+        assert_eq!(queued.len(), 1, "{queued:?}");
+        assert!(left > limit && left < limit / 2 * 3, "{left} of {limit}");
     }
 }

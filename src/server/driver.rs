@@ -26,8 +26,9 @@ use crate::proto::OpCode;
 use crate::proto::jute::Encode;
 use crate::replica::{PeerMessage, Replica, Standing, TICK_MS};
 use crate::state_machine::{ConnectionId, ServerId};
-use crate::storage::directory::DirectoryError;
+use crate::storage::directory::{DataDirectory, DirectoryError};
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,8 +67,8 @@ pub(super) trait Peers: Send {
     fn set_members(&mut self, members: &Members);
 }
 
-/// A lone server has none.
-pub(super) struct NoPeers;
+/// A lone server has none. Its directory is given a name all the same.
+pub(super) struct NoPeers(pub(super) Arc<Mutex<DataDirectory>>);
 
 impl Peers for NoPeers {
     fn send(&mut self, _to: ServerId, _message: &PeerMessage) {}
@@ -77,7 +78,7 @@ impl Peers for NoPeers {
     fn make_snapshot(&mut self) {}
 
     fn founded(&mut self) -> Result<(), DirectoryError> {
-        Ok(())
+        self.0.lock().join(rand::random::<u64>() | 1)
     }
 
     fn set_members(&mut self, _members: &Members) {}

@@ -55,6 +55,11 @@ impl EnsembleOptions {
         usize::try_from(self.election_timeout_ms.div_ceil(TICK_MS)).unwrap_or(usize::MAX)
     }
 
+    pub(super) fn participants(&self) -> Vec<u64> {
+        let participants = self.members.participants();
+        participants.map(|(id, _)| ServerId::from(id).0).collect()
+    }
+
     /// The place of a server among the members.
     pub(super) fn slot(&self, server: ServerId) -> usize {
         let mut members = self.members.servers.keys().map(|id| ServerId::from(*id));

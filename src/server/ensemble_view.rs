@@ -106,6 +106,12 @@ impl EnsembleView {
         self.count(|peer| peer.voter) + usize::from(self.votes)
     }
 
+    /// Whether this server votes and nobody else does; `None` before the first look.
+    pub fn votes_alone(&self) -> Option<bool> {
+        let voters = self.voters();
+        (voters > 0).then_some(self.votes && voters == 1)
+    }
+
     /// How many of the other members are as `wanted`.
     pub fn count(&self, wanted: impl Fn(&PeerView) -> bool) -> usize {
         self.peers.iter().filter(|peer| wanted(peer)).count()
@@ -281,6 +287,13 @@ mod tests {
             ..EnsembleView::default()
         };
         assert_eq!(view.voters(), 3);
+        assert_eq!(view.votes_alone(), Some(false));
         assert_eq!(EnsembleView { votes: false, ..view }.voters(), 2);
+        let alone = EnsembleView {
+            votes: true,
+            ..EnsembleView::default()
+        };
+        assert_eq!(alone.votes_alone(), Some(true));
+        assert_eq!(EnsembleView::default().votes_alone(), None, "nobody has looked");
     }
 }

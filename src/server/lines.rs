@@ -51,10 +51,10 @@ impl Shared {
         }
     }
 
-    /// So many bytes of values, of commands up to this one, were stored: large values may begin that have waited for it. For the
+    /// A checkpoint of so many bytes, up to this command, was stored: large values may begin that have waited for it. For the
     /// store's thread, which has no time for other duties.
-    pub(super) fn checkpoint_stored(&self, zxid: Zxid, value_bytes: u64) {
-        self.memory.checkpoint_stored(zxid, value_bytes);
+    pub(super) fn checkpoint_stored(&self, zxid: Zxid, bytes: u64) {
+        self.memory.checkpoint_stored(zxid, bytes);
         if self.large_values.waiting() == 0 {
             return;
         }

@@ -46,7 +46,7 @@ pub struct Memory {
     is_short: AtomicBool,
     /// The last command of the last checkpoint that is committed.
     stored: AtomicI64,
-    /// Bytes of values in checkpoints that are on their way to the store.
+    /// Bytes of checkpoints that are on their way to the store.
     on_their_way: AtomicU64,
     fetched: AtomicU64,
     gone: AtomicU64,
@@ -133,14 +133,14 @@ impl Memory {
         self.values_may_leave.load(Relaxed)
     }
 
-    /// A checkpoint with so many bytes of values is on its way to the store.
-    pub(super) fn checkpoint_taken(&self, value_bytes: u64) {
-        self.on_their_way.fetch_add(value_bytes, Relaxed);
+    /// A checkpoint of so many bytes is on its way to the store.
+    pub(super) fn checkpoint_taken(&self, bytes: u64) {
+        self.on_their_way.fetch_add(bytes, Relaxed);
     }
 
     /// It is committed: what it leads to is stored.
-    pub(super) fn checkpoint_stored(&self, zxid: Zxid, value_bytes: u64) {
-        self.on_their_way.fetch_sub(value_bytes, Relaxed);
+    pub(super) fn checkpoint_stored(&self, zxid: Zxid, bytes: u64) {
+        self.on_their_way.fetch_sub(bytes, Relaxed);
         self.all_stored(zxid);
     }
 
@@ -149,7 +149,7 @@ impl Memory {
         self.stored.fetch_max(zxid.0, Relaxed);
     }
 
-    /// Bytes of values in checkpoints that are on their way to the store.
+    /// Bytes of checkpoints that are on their way to the store; 0 only if it has nothing to write.
     pub(super) fn bytes_on_their_way(&self) -> u64 {
         self.on_their_way.load(Relaxed)
     }

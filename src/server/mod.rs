@@ -172,6 +172,22 @@ pub enum Failure {
          (server.N lines), or set another dataDir"
     )]
     NotAlone(Vec<u64>),
+    /// A member that was given no data yet is configured as a lone server.
+    #[error(
+        "the data directory belongs to {0}, which has not got that ensemble's data yet, or has set it aside; but the \
+         configuration names no other server. Alone it would begin with an empty tree, under the name of an ensemble that has \
+         another one: name the members (server.N lines), and it gets the data from them. If it is to be a server of its own, \
+         set another dataDir, or remove menagerie from dataDir and menagerie-log from dataLogDir. Nothing was changed"
+    )]
+    NoDataYet(Identity),
+    /// What is damaged is nowhere else.
+    #[error(
+        "{0} This server is the only one that votes in its ensemble, by what is stored here or configured: nobody else has the \
+         data, so it was not set aside. Restore dataDir and dataLogDir from the same backup, and check the disk and the memory \
+         of this machine. If others have the data after all, or it may be lost: move menagerie and menagerie-log out of dataDir \
+         and dataLogDir, and start this server empty"
+    )]
+    OnlyCopy(String),
     /// raft installs a snapshot that nobody has received: a defect.
     #[error(
         "raft installs a snapshot that was not received; this is a defect of the server, please report it with the log"
@@ -293,6 +309,8 @@ pub struct Server {
     linked: Option<Linked>,
     /// Locked as long as anything may be written.
     directory: Arc<Mutex<DataDirectory>>,
+    /// Whether nobody else voted when it started.
+    voted_alone: bool,
     /// Over the room on the disks.
     _watching: Option<Watching>,
 }
@@ -330,6 +348,7 @@ impl Server {
                 .map_or(ALONE_ELECTION_TICKS, EnsembleOptions::election_ticks),
             election_slot: ensemble.as_ref().map_or(0, |ensemble| ensemble.slot(settings.server)),
             is_alone: ensemble.is_none(),
+            participants: ensemble.as_ref().map(EnsembleOptions::participants).unwrap_or_default(),
         };
         let (shared, parts) =
             recovery::recover(recovery, budget_bytes, habits, settings, Watches::new(watches), words)?;
@@ -359,7 +378,7 @@ impl Server {
         let directory = Arc::new(Mutex::new(parts.directory));
         let membership = ensemble.as_ref().map(|ensemble| ensemble.members.clone());
         let (peers, linked): (Box<dyn Peers>, _) = match ensemble {
-            None => (Box::new(NoPeers), None),
+            None => (Box::new(NoPeers(directory.clone())), None),
             Some(ensemble) => {
                 let place = Place {
                     shared: shared.clone(),
@@ -425,12 +444,16 @@ impl Server {
             failures,
             linked,
             directory,
+            voted_alone: parts.votes_alone,
             _watching: watching,
         })
     }
 
     /// Has the next start of this server begin a new life in its ensemble, with what it has now set aside, if that is what
     /// `failure` calls for. Says whether it is.
+    ///
+    /// # Errors
+    /// `OnlyCopy` if nobody else has the data; `Directory`.
     pub fn begin_anew(&self, failure: &Failure, incarnation: u64) -> Result<bool, Failure> {
         // Damage that a start finds is set aside at once; what is read later is found later.
         let is_damage = failure.is_damage() && self.identity().cluster_id != 0;
@@ -438,8 +461,16 @@ impl Server {
         if !calls_for_it || self.linked.is_none() {
             return Ok(false);
         }
+        if is_damage && self.votes_alone() {
+            return Err(Failure::OnlyCopy(failure.to_string()));
+        }
         self.directory.lock().order_aside(incarnation, &failure.to_string())?;
         Ok(true)
+    }
+
+    /// Whether nobody else votes. Damage shows soon after the start, perhaps before the first look at the ensemble.
+    fn votes_alone(&self) -> bool {
+        self.shared.ensemble().votes_alone().unwrap_or(self.voted_alone)
     }
 
     /// Whose the data is.

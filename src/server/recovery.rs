@@ -12,15 +12,15 @@ use super::space::{self, Watcher};
 use super::store::StoreInput;
 use super::{Failure, MakeWords, Settings, logging, recorded, store};
 use crate::replica::{self, MembersAt, Registry, Replica, ReplicaOptions};
-use crate::state_machine::{Rules, ServerId, State};
+use crate::state_machine::{Batch, Rules, ServerId, State};
 use crate::storage::directory::{DataDirectory, Identity, Layout};
 use crate::storage::file::{DiskFiles, Files};
 use crate::storage::generations::Generations;
-use crate::storage::log::{LogError, LogOptions, LogPoint, SegmentLog};
+use crate::storage::log::{LogError, LogOptions, LogPoint, Recovered, SegmentLog};
 use crate::storage::reconcile::{Reconciled, reconcile};
 use crate::storage::tree::{StoredGroups, TreeOptions, TreeReader, TreeStore};
 use crate::watch::Watches;
-use raft::prelude::ConfState;
+use raft::prelude::{ConfState, Entry, EntryType};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,8 @@ const LOG_BUDGET_BYTES: usize = 64 << 20;
 pub struct RecoveryOptions {
     /// Where.
     pub layout: Layout,
-    /// Whose data it is if there is none yet: the numbers are random, the server's id is configured.
+    /// Whose data it is if there is none yet: the incarnation is random, the server's id is configured, and the cluster id is
+    /// given later.
     pub fresh: Identity,
     /// How the log is kept.
     pub log: LogOptions,
@@ -48,6 +49,8 @@ pub(super) struct Habits {
     pub(super) election_slot: usize,
     /// Whether this server is configured to be alone.
     pub(super) is_alone: bool,
+    /// Who votes, by the configuration; nobody if it is to be alone.
+    pub(super) participants: Vec<u64>,
 }
 
 /// What the threads are given.
@@ -55,6 +58,8 @@ pub(super) struct Parts {
     pub(super) boot: u64,
     /// Whether there was no data at all.
     pub(super) is_fresh: bool,
+    /// Whether nobody else voted, by what was stored.
+    pub(super) votes_alone: bool,
     pub(super) directory: DataDirectory,
     pub(super) generations: Arc<Generations>,
     pub(super) log: SegmentLog,
@@ -87,6 +92,8 @@ struct Keeping {
     log: Option<LogOptions>,
     /// Values beyond so many bytes of memory stay on the disk.
     kept_bytes: u64,
+    /// The members, by the tree; none before that was read.
+    conf_state: ConfState,
 }
 
 /// Tree and log, open, and what they hold.
@@ -104,6 +111,8 @@ fn open_stores(files: &Files, directory: &DataDirectory, keeping: &mut Keeping) 
     let started = Instant::now();
     let generations = Arc::new(Generations::open(files, directory.layout())?);
     let mut tree = TreeStore::open(&generations.current(), keeping.tree)?;
+    let members = tree.committed().and_then(|meta| store::decode_members(meta).ok());
+    keeping.conf_state = members.map(|members| members.conf_state).unwrap_or_default();
     let loaded = store::load(&mut tree, keeping.kept_bytes)?;
     let tree_took = started.elapsed();
     let options = keeping.log.take().ok_or(LogError::Options("the log is open already"))?;
@@ -132,20 +141,71 @@ fn open_stores(files: &Files, directory: &DataDirectory, keeping: &mut Keeping) 
 }
 
 /// A member of an ensemble does without a damaged tree: the others have all of it. It comes back with a new incarnation,
-/// and may vote once they have let it in again.
+/// and may vote once they have let it in again. Unless nobody else has it.
 fn open_or_set_aside(
     files: &Files,
     directory: &mut DataDirectory,
     keeping: &mut Keeping,
     incarnation: u64,
+    participants: &[u64],
 ) -> Result<Stores, Failure> {
-    match open_stores(files, directory, keeping) {
+    let damage = match open_stores(files, directory, keeping) {
         // A member of none yet has nobody to get it from.
-        Err(failure) if failure.is_damage() && directory.identity().cluster_id != 0 => {
-            directory.set_aside(incarnation, &failure.to_string())?;
-            open_stores(files, directory, keeping)
+        Err(failure) if failure.is_damage() && directory.identity().cluster_id != 0 => failure,
+        opened => return opened,
+    };
+    if is_only_copy(files, directory, &keeping.conf_state, participants) {
+        return Err(Failure::OnlyCopy(damage.to_string()));
+    }
+    directory.set_aside(incarnation, &damage.to_string())?;
+    open_stores(files, directory, keeping)
+}
+
+/// Whether nobody but this server has what it stores, as far as that can be told: by the voters that the tree names; if it cannot
+/// be read, by what the log says of them; and if that says nothing, by the participants that are configured.
+fn is_only_copy(files: &Files, directory: &DataDirectory, conf_state: &ConfState, participants: &[u64]) -> bool {
+    let own = directory.identity().server_id;
+    if !conf_state.voters.is_empty() {
+        return votes_alone(own, conf_state);
+    }
+    let options = LogOptions::new(Box::new(rand::random));
+    let opened = SegmentLog::open(files.clone(), &directory.layout().log(), options);
+    let by_log = opened.ok().and_then(|(_, recovered)| voted_alone(own, &recovered));
+    by_log.unwrap_or(participants == [own])
+}
+
+fn votes_alone(own: u64, conf_state: &ConfState) -> bool {
+    conf_state.voters == [own] && conf_state.voters_outgoing.iter().all(|voter| *voter == own)
+}
+
+/// Whether the server that wrote a log was its only voter in the end; `None` if nothing in it says so. A lone server stamps its
+/// entries as such; later it becomes one of several by entries that change the members.
+fn voted_alone(own: u64, recovered: &Recovered) -> Option<bool> {
+    let by_entry = |entry: &Entry| match entry.get_entry_type() {
+        EntryType::EntryNormal => {
+            let batch = Batch::decode(&entry.data).ok()?;
+            batch.stamp.rules.has(Rules::STANDALONE).then_some(true)
         }
-        opened => opened,
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => Some(false),
+    };
+    let snapshot = recovered.snapshot.as_ref().map(|marker| &marker.conf_state);
+    let named = snapshot.filter(|conf_state| !conf_state.voters.is_empty());
+    let by_snapshot = named.map(|conf_state| votes_alone(own, conf_state));
+    recovered.entries.iter().rev().find_map(by_entry).or(by_snapshot)
+}
+
+/// Whether a server that is configured to be alone may go on with what it has found.
+///
+/// A lone server is given its cluster id when it has founded its ensemble of one: so one that has an id and no data is a member
+/// that has joined the ensemble of others and was not given their data yet, or has set its own aside. Alone it would found a
+/// second truth under the name of theirs.
+fn check_alone(identity: Identity, is_fresh: bool, voters: &[u64]) -> Result<(), Failure> {
+    if is_fresh && identity.cluster_id != 0 {
+        Err(Failure::NoDataYet(identity))
+    } else if !is_fresh && voters != [identity.server_id] {
+        Err(Failure::NotAlone(voters.to_vec()))
+    } else {
+        Ok(())
     }
 }
 
@@ -160,13 +220,19 @@ pub(super) fn recover(
 ) -> Result<(Arc<Shared>, Parts), Failure> {
     let files = DiskFiles::shared();
     let incarnation = options.fresh.incarnation;
-    let mut directory = DataDirectory::open(&files, options.layout, options.fresh)?;
+    // It gets the name of an ensemble when it has joined or founded one.
+    let fresh = Identity {
+        cluster_id: 0,
+        ..options.fresh
+    };
+    let mut directory = DataDirectory::open(&files, options.layout, fresh)?;
     // A start upon a full disk needs what was kept in reserve.
     let space = space::look_before_start(directory.layout());
     let mut keeping = Keeping {
         tree: options.tree,
         log: Some(options.log),
         kept_bytes: Memory::kept_bytes(budget_bytes),
+        conf_state: ConfState::default(),
     };
     let Stores {
         generations,
@@ -178,7 +244,8 @@ pub(super) fn recover(
     } = if habits.is_alone {
         open_stores(&files, &directory, &mut keeping)?
     } else {
-        open_or_set_aside(&files, &mut directory, &mut keeping, incarnation)?
+        let participants = &habits.participants;
+        open_or_set_aside(&files, &mut directory, &mut keeping, incarnation, participants)?
     };
     let identity = directory.identity();
     let is_fresh = loaded.is_new && reconciled.recovered.entries.is_empty();
@@ -191,9 +258,14 @@ pub(super) fn recover(
     if members.conf_state.voters == alone {
         members.registry.set(ServerId(identity.server_id), identity.incarnation);
     }
-    if habits.is_alone && !is_fresh && members.conf_state.voters != alone {
-        return Err(Failure::NotAlone(members.conf_state.voters));
+    if habits.is_alone {
+        check_alone(identity, is_fresh, &members.conf_state.voters)?;
+        if !is_fresh && identity.cluster_id == 0 {
+            // It was stopped in the middle of its founding.
+            directory.join(rand::random::<u64>() | 1)?;
+        }
     }
+    let votes_alone = votes_alone(identity.server_id, &members.conf_state);
     reconciled.settle(&mut log, &members.conf_state)?;
     let replaying = log.last_index().saturating_sub(loaded.applied.index);
     recorded::loaded(tree_took, log_took, replaying);
@@ -280,6 +352,7 @@ pub(super) fn recover(
         Parts {
             boot,
             is_fresh,
+            votes_alone,
             directory,
             generations,
             log,
@@ -296,7 +369,11 @@ pub(super) fn recover(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::simulated::{NoWords, shared_alone};
+    use crate::state_machine::Stamp;
+    use crate::storage::log::{Durability, SnapshotMarker};
     use crate::storage::tree::Meta;
+    use crate::watch::WatchLimits;
     use std::fs;
     use std::path::Path;
 
@@ -345,20 +422,201 @@ mod tests {
             tree: TreeOptions::new(1),
             log: Some(LogOptions::new(Box::new(|| 3))),
             kept_bytes: u64::MAX,
+            conf_state: ConfState::default(),
         }
+    }
+
+    /// Of an ensemble of three, by the configuration.
+    const PARTICIPANTS: [u64; 3] = [1, 2, 3];
+
+    fn open(directory: &mut DataDirectory, participants: &[u64]) -> Result<Stores, Failure> {
+        open_or_set_aside(&DiskFiles::shared(), directory, &mut keeping(), 10, participants)
+    }
+
+    fn with_voters(voters: &[u64]) -> MembersAt {
+        let mut members = MembersAt::default();
+        members.conf_state.voters = voters.to_vec();
+        members
+    }
+
+    /// A sound tree that ends with the third entry.
+    fn sound(tree: &Path, members: &MembersAt) {
+        let mut state = State::new();
+        let mut store = TreeStore::open(tree, TreeOptions::new(1)).expect("new");
+        let applied = LogPoint { index: 3, term: 1 };
+        store::commit(&mut store, &state.take_dirty(), applied, members).expect("commit");
+    }
+
+    fn log_of(tree: &Path) -> SegmentLog {
+        let directory = tree.with_file_name("../menagerie-log");
+        let options = LogOptions::new(Box::new(|| 2));
+        SegmentLog::open(DiskFiles::shared(), &directory, options)
+            .expect("new")
+            .0
     }
 
     /// Sound, but it ends before the log begins: its newest part was lost.
     fn behind_its_log(tree: &Path) {
-        let mut state = State::new();
-        let mut store = TreeStore::open(tree, TreeOptions::new(1)).expect("new");
-        let applied = LogPoint { index: 3, term: 1 };
-        store::commit(&mut store, &state.take_dirty(), applied, &MembersAt::default()).expect("commit");
-        let directory = tree.with_file_name("../menagerie-log");
-        let options = LogOptions::new(Box::new(|| 2));
-        let (mut log, _) = SegmentLog::open(DiskFiles::shared(), &directory, options).expect("new");
+        behind_its_log_with(tree, &PARTICIPANTS);
+    }
+
+    fn behind_its_log_with(tree: &Path, voters: &[u64]) {
+        sound(tree, &with_voters(voters));
         let base = LogPoint { index: 9, term: 1 };
-        log.reset(base, &ConfState::default(), None).expect("reset");
+        log_of(tree).reset(base, &ConfState::default(), None).expect("reset");
+    }
+
+    /// An entry of a server with these rules.
+    fn stamped(index: u64, rules: Rules) -> Entry {
+        let stamp = Stamp { time_ms: 1, rules };
+        Entry {
+            index,
+            term: 1,
+            data: Batch::encode(stamp, &[]),
+            ..Entry::default()
+        }
+    }
+
+    #[test]
+    fn a_member_that_votes_alone_keeps_its_damaged_tree_and_says_what_to_do() {
+        type Damage = fn(&Path);
+        let cases: [(Damage, &[u64]); 3] = [
+            // It has just been given others.
+            (|tree| behind_its_log_with(tree, &[1]), &PARTICIPANTS),
+            // Its tree cannot be read, but its log says that it was alone.
+            (
+                |tree| {
+                    cut_short(tree);
+                    let entries = [stamped(1, Rules::STANDALONE), stamped(2, Rules::default())];
+                    log_of(tree).append(&entries, None, Durability::Now).expect("append");
+                },
+                &PARTICIPANTS,
+            ),
+            // Nothing else says who votes.
+            (cut_short, &[1]),
+        ];
+        for (number, (damage, participants)) in cases.into_iter().enumerate() {
+            let place = tempfile::tempdir().expect("temporary directory");
+            let mut directory = damaged(place.path(), MEMBER, damage);
+            let failure = open(&mut directory, participants).err().expect("refused");
+            assert!(matches!(failure, Failure::OnlyCopy(_)), "{number}: {failure}");
+            assert!(!failure.is_damage() && failure.to_string().contains("Restore dataDir"));
+            assert_eq!(directory.identity(), MEMBER);
+            let aside = place.path().join("menagerie.aside-1");
+            assert!(directory.layout().tree().exists() && !aside.exists(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_log_says_whether_its_server_was_alone_in_the_end() {
+        let lone = stamped(1, Rules::STANDALONE);
+        let other = stamped(2, Rules::default());
+        let mut change = stamped(3, Rules::default());
+        change.set_entry_type(EntryType::EntryConfChangeV2);
+        let marker = |voters: &[u64]| SnapshotMarker {
+            point: LogPoint::default(),
+            conf_state: with_voters(voters).conf_state,
+        };
+        let cases = [
+            (None, vec![], None),
+            (None, vec![&other], None),
+            (None, vec![&lone, &other], Some(true)),
+            (None, vec![&lone, &change, &other], Some(false)),
+            (None, vec![&change, &lone], Some(true)),
+            (Some(marker(&[])), vec![&other], None),
+            (Some(marker(&[1])), vec![&other], Some(true)),
+            (Some(marker(&[1, 2])), vec![], Some(false)),
+            (Some(marker(&[1])), vec![&change], Some(false)),
+        ];
+        for (number, (snapshot, entries, expected)) in cases.into_iter().enumerate() {
+            let recovered = Recovered {
+                snapshot,
+                entries: entries.into_iter().cloned().collect(),
+                ..Recovered::default()
+            };
+            assert_eq!(voted_alone(1, &recovered), expected, "{number}");
+        }
+    }
+
+    fn layout(place: &Path) -> Layout {
+        Layout {
+            data_directory: place.to_path_buf(),
+            log_directory: place.to_path_buf(),
+        }
+    }
+
+    /// A start without others.
+    fn start_alone(place: &Path) -> Result<Parts, Failure> {
+        let options = RecoveryOptions {
+            layout: layout(place),
+            fresh: MEMBER,
+            log: LogOptions::new(Box::new(|| 3)),
+            tree: TreeOptions::new(1),
+        };
+        let habits = Habits {
+            rules: Rules::STANDALONE,
+            election_ticks: 10,
+            election_slot: 0,
+            is_alone: true,
+            participants: Vec::new(),
+        };
+        let settings = shared_alone().settings.clone();
+        let watches = Watches::new(WatchLimits::default());
+        let recovered = recover(
+            options,
+            u64::MAX,
+            habits,
+            settings,
+            watches,
+            Box::new(|_| Box::new(NoWords)),
+        );
+        recovered.map(|(_, parts)| parts)
+    }
+
+    #[test]
+    fn a_member_that_waits_for_its_data_does_not_begin_alone() {
+        let place = tempfile::tempdir().expect("temporary directory");
+        let of_none = Identity {
+            cluster_id: 0,
+            ..MEMBER
+        };
+        let files = DiskFiles::shared();
+        let mut directory = DataDirectory::open(&files, layout(place.path()), of_none).expect("new");
+        // It has started as a member, and joined.
+        open(&mut directory, &PARTICIPANTS).expect("opens");
+        directory.boot(1).expect("boots");
+        directory.join(MEMBER.cluster_id).expect("joins");
+        drop(directory);
+        for _ in 0..2 {
+            let failure = start_alone(place.path()).err().expect("refused");
+            assert!(matches!(failure, Failure::NoDataYet(MEMBER)), "{failure}");
+        }
+        // And it goes on waiting for it as a member.
+        let mut directory = DataDirectory::open(&files, layout(place.path()), of_none).expect("opens");
+        assert_eq!(directory.identity(), MEMBER);
+        assert!(open(&mut directory, &PARTICIPANTS).expect("opens").loaded.is_new);
+    }
+
+    #[test]
+    fn a_lone_server_whose_first_start_was_cut_off_starts_again() {
+        let place = tempfile::tempdir().expect("temporary directory");
+        // Behind its identity, and before anything is founded.
+        for _ in 0..2 {
+            let parts = start_alone(place.path()).expect("starts");
+            assert!(parts.is_fresh);
+            assert_eq!(parts.directory.identity().cluster_id, 0);
+        }
+        // Behind its founding, and before it has a name.
+        sound(&layout(place.path()).tree(), &with_voters(&[1]));
+        let parts = start_alone(place.path()).expect("starts");
+        assert!(!parts.is_fresh);
+        let identity = parts.directory.identity();
+        assert!(identity.cluster_id != 0);
+        drop(parts);
+        assert_eq!(
+            start_alone(place.path()).expect("starts").directory.identity(),
+            identity
+        );
     }
 
     #[test]
@@ -366,8 +624,7 @@ mod tests {
         for damage in [without_root, cut_short, behind_its_log] {
             let place = tempfile::tempdir().expect("temporary directory");
             let mut directory = damaged(place.path(), MEMBER, damage);
-            let files = DiskFiles::shared();
-            let opened = open_or_set_aside(&files, &mut directory, &mut keeping(), 10).expect("begins anew");
+            let opened = open(&mut directory, &PARTICIPANTS).expect("begins anew");
             assert!(opened.loaded.is_new && directory.is_new());
             assert_eq!(opened.log.last_index(), 0);
             let expected = Identity {
@@ -387,7 +644,7 @@ mod tests {
             ..MEMBER
         };
         let mut directory = damaged(place.path(), alone, cut_short);
-        let refused = open_or_set_aside(&DiskFiles::shared(), &mut directory, &mut keeping(), 10);
+        let refused = open(&mut directory, &PARTICIPANTS);
         let failure = refused.err().expect("refused");
         assert!(
             failure.is_damage() && failure.to_string().contains("restore"),
@@ -401,7 +658,7 @@ mod tests {
         let place = tempfile::tempdir().expect("temporary directory");
         // A file where the tree's directory should be.
         let mut directory = damaged(place.path(), MEMBER, |tree| fs::write(tree, "").expect("write"));
-        let refused = open_or_set_aside(&DiskFiles::shared(), &mut directory, &mut keeping(), 10);
+        let refused = open(&mut directory, &PARTICIPANTS);
         let failure = refused.err().expect("refused");
         assert!(!failure.is_damage(), "{failure}");
         assert_eq!(directory.identity(), MEMBER);

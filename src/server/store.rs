@@ -209,8 +209,7 @@ pub(super) fn run(
                     let (zxid, started) = (checkpoint.zxid, Instant::now());
                     commit(&mut tree, &checkpoint, applied, &members)?;
                     recorded::checkpoint(&times, started.elapsed());
-                    let value_bytes = checkpoint.value_bytes();
-                    shared.checkpoint_stored(zxid, value_bytes);
+                    shared.checkpoint_stored(zxid, checkpoint.bytes());
                     shared.statistics.checkpointed(zxid.0, shared.clock.wall_ms());
                 }
                 StoreInput::GroupsRead(groups) => tree.groups_read(*groups),

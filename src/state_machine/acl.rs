@@ -40,6 +40,16 @@ impl AclRef {
         self.0.as_deref().unwrap_or(&OPEN_LIST)
     }
 
+    /// About how much memory it takes, bytes. The open list takes none.
+    pub fn bytes(&self) -> u64 {
+        let names = |entry: &Acl| entry.identity.scheme.bytes().len() + entry.identity.id.bytes().len();
+        let entries = self.0.as_deref().unwrap_or_default();
+        entries
+            .iter()
+            .map(|entry| size_of::<Acl>() + names(entry))
+            .sum::<usize>() as u64
+    }
+
     /// Whether `caller` has any of the `wanted` rights. An empty list forbids nothing, and `super` is never refused.
     pub fn permits(&self, wanted: Permissions, caller: &[Identity]) -> bool {
         let Some(entries) = &self.0 else { return true };
@@ -245,6 +255,8 @@ pub(super) struct AclTable {
     slots: Vec<Option<Slot>>,
     ids: HashMap<Arc<[Acl]>, AclId, foldhash::fast::RandomState>,
     free: Vec<AclId>,
+    /// What all the lists take.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -267,7 +279,13 @@ impl AclTable {
             })],
             ids: HashMap::default(),
             free: Vec::new(),
+            bytes: 0,
         }
+    }
+
+    /// About how much memory the lists take, bytes. Costs nothing.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The list with this id. Ids in znodes are always in use.
@@ -334,6 +352,7 @@ impl AclTable {
         if counted.references > 0 {
             return false;
         }
+        self.bytes -= counted.list.bytes();
         if let Some(list) = &counted.list.0 {
             self.ids.remove(list);
         }
@@ -365,6 +384,7 @@ impl AclTable {
                 if slot.references > 0 {
                     continue;
                 }
+                self.bytes -= slot.list.bytes();
                 if let Some(list) = &slot.list.0 {
                     self.ids.remove(list);
                 }
@@ -398,6 +418,7 @@ impl AclTable {
             .0
             .clone()
             .expect("the open list has an id of its own, and is never stored");
+        self.bytes += list.bytes();
         self.ids.insert(entries, id);
         self.slots[id.0 as usize] = Some(Slot { list, references });
     }

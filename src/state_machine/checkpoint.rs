@@ -18,7 +18,7 @@ use crate::proto::{SessionId, Text, Zxid};
 use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeSet;
 
-/// About what a record takes besides names and data, bytes.
+/// About what a record takes besides names, data and lists of rights, bytes.
 const RECORD_BYTES: u64 = 100;
 
 /// Everything that changed since the last checkpoint, and the state that it leads to. One atomic batch.
@@ -55,16 +55,17 @@ pub struct Draft {
 }
 
 impl Checkpoint {
-    /// Bytes of the values that it holds.
-    pub fn value_bytes(&self) -> u64 {
-        let values = self.records.iter().map(|record| match record {
+    /// About how many bytes it has, as [`State::dirty_bytes`] counts them; 0 only if nothing has changed.
+    pub fn bytes(&self) -> u64 {
+        let contents = self.records.iter().map(|record| match record {
             Record::Node {
                 data: DataRecord::Set(Some(value)),
                 ..
             } => value.len() as u64,
+            Record::Acl(_, list) => list.bytes(),
             _ => 0,
         });
-        values.sum()
+        contents.sum::<u64>() + RECORD_BYTES * self.records.len() as u64
     }
 }
 
@@ -137,6 +138,8 @@ pub(super) struct Dirty {
     stored_acls: BTreeSet<AclId>,
     /// Bytes of changed data.
     data_bytes: u64,
+    /// Bytes of lists that were made since the last checkpoint.
+    acl_bytes: u64,
 }
 
 impl Dirty {
@@ -196,8 +199,18 @@ impl Dirty {
         self.nodes.push(id);
     }
 
-    pub(super) fn acl_changed(&mut self, id: AclId) {
+    /// A list of so many bytes is new.
+    pub(super) fn acl_made(&mut self, id: AclId, bytes: u64) {
         self.acls.insert(id);
+        self.acl_bytes += bytes;
+    }
+
+    /// A list of so many bytes is gone.
+    pub(super) fn acl_dropped(&mut self, id: AclId, bytes: u64) {
+        let is_stored = self.acls.insert(id);
+        if !is_stored {
+            self.acl_bytes -= bytes;
+        }
     }
 
     /// A session holds an ephemeral that it did not hold.
@@ -244,7 +257,7 @@ impl State {
 
     /// About how many bytes the next checkpoint has.
     pub fn dirty_bytes(&self) -> u64 {
-        self.dirty.data_bytes + RECORD_BYTES * self.dirty.len() as u64
+        self.dirty.data_bytes + self.dirty.acl_bytes + RECORD_BYTES * self.dirty.len() as u64
     }
 
     /// What changed since the last call (or since the state was new). Takes 65 to 200 ns per changed znode: see
@@ -364,6 +377,7 @@ impl State {
     }
 
     fn take_dirty_acls(&mut self, records: &mut Vec<Record>) {
+        self.dirty.acl_bytes = 0;
         for id in std::mem::take(&mut self.dirty.acls) {
             if let Some(list) = self.acls.find(id) {
                 records.push(Record::Acl(id, list.clone()));

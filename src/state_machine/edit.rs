@@ -196,16 +196,18 @@ impl State {
     }
 
     pub(super) fn acquire_acl(&mut self, entries: &[crate::proto::Acl]) -> AclId {
+        let before = self.acls.bytes();
         let (id, is_new) = self.acls.acquire(entries);
         if is_new {
-            self.dirty.acl_changed(id);
+            self.dirty.acl_made(id, self.acls.bytes() - before);
         }
         id
     }
 
     pub(super) fn release_acl(&mut self, id: AclId) {
+        let before = self.acls.bytes();
         if self.acls.release(id) {
-            self.dirty.acl_changed(id);
+            self.dirty.acl_dropped(id, before - self.acls.bytes());
         }
     }
 

@@ -207,7 +207,7 @@ impl Loader {
             self.state.dirty.ephemeral_lost(session, &path);
         }
         for dropped in self.state.acls.finish_restoring() {
-            self.state.dirty.acl_changed(dropped);
+            self.state.dirty.acl_dropped(dropped, 0);
         }
         self.state.zxid = zxid;
         self.state.find_membership()?;

@@ -731,6 +731,54 @@ fn a_checkpoint_holds_each_change_once() {
 }
 
 #[test]
+fn lists_of_rights_are_counted_as_memory_and_as_what_is_to_be_stored() {
+    const LIST_BYTES: u64 = 1 << 20;
+    let mut bench = Bench::new();
+    _ = bench.state.take_dirty();
+    let before = (bench.state.memory_bytes(), bench.state.dirty_bytes());
+    let grown = |bench: &Bench| {
+        (
+            (bench.state.memory_bytes() - before.0) / LIST_BYTES,
+            (bench.state.dirty_bytes() - before.1) / LIST_BYTES,
+        )
+    };
+    let list = |number: u64| {
+        let user = format!("{number}:{}", "x".repeat(LIST_BYTES as usize));
+        vec![Acl {
+            permissions: Permissions::ALL,
+            identity: Identity::new("digest", &user),
+        }]
+    };
+    let create = |bench: &mut Bench, path: &str, number| {
+        let made = bench.write(ALICE, &create_as(OpCode::Create, path, 0, list(number), None));
+        assert!(made.is_ok(), "{path}: {made:?}");
+    };
+    for number in 0..10 {
+        create(&mut bench, &format!("/{number}"), number);
+    }
+    // Kept once, however many have it.
+    create(&mut bench, "/again", 3);
+    assert_eq!(grown(&bench), (10, 10));
+    let checkpoint = bench.state.take_dirty();
+    assert_eq!(checkpoint.bytes() / LIST_BYTES, 10);
+    assert_eq!(grown(&bench), (10, 0));
+    // One that is stored, and one that never will be.
+    bench.delete("/0", -1).unwrap();
+    create(&mut bench, "/new", 10);
+    assert_eq!(grown(&bench), (10, 1));
+    bench.delete("/new", -1).unwrap();
+    assert_eq!(grown(&bench), (9, 0));
+    bench.delete("/3", -1).unwrap();
+    assert_eq!(grown(&bench), (9, 0));
+    for number in [1, 2, 4, 5, 6, 7, 8, 9] {
+        bench.delete(&format!("/{number}"), -1).unwrap();
+    }
+    bench.delete("/again", -1).unwrap();
+    _ = bench.state.take_dirty();
+    assert_eq!((bench.state.memory_bytes(), bench.state.dirty_bytes()), before);
+}
+
+#[test]
 fn a_checkpoint_in_steps_is_the_same_as_at_once() {
     let changed = || {
         let mut bench = Bench::new();

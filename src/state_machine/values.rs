@@ -94,12 +94,13 @@ pub enum PutBack {
 impl State {
     /// About how much memory the state takes, bytes. Costs nothing.
     pub fn memory_bytes(&self) -> u64 {
-        self.tree.len() as u64 * NODE_BYTES + self.residency.name_bytes + self.residency.resident_bytes
+        let nodes = self.tree.len() as u64 * NODE_BYTES;
+        nodes + self.residency.name_bytes + self.residency.resident_bytes + self.acls.bytes()
     }
 
     /// About how much it would take if all of it were in memory, bytes.
     pub fn expected_memory_bytes(&self) -> u64 {
-        self.totals().nodes * NODE_BYTES + self.data_bytes
+        self.totals().nodes * NODE_BYTES + self.data_bytes + self.acls.bytes()
     }
 
     /// How many values are away.

@@ -16,6 +16,8 @@
 //!     CURRENT names the new one, the log is old   the tree wins: `reconcile` resets the log
 //! ```
 //!
+//! Where there is neither CURRENT nor the first one, but others are, CURRENT was lost: nothing is removed.
+//!
 //! Invariant: CURRENT never names a directory that is not complete and durable. `switch` is durable when it returns, and
 //! the log is reset only after that.
 //!
@@ -74,6 +76,15 @@ impl Generations {
             return Err(DirectoryError::MissingTree {
                 path: own_data.join(name_of(current)),
                 current: own_data.join(CURRENT),
+            });
+        }
+        // The first one is there from the first start on, until another takes its place and CURRENT names that.
+        if let (None, Some(other)) = (named, found.iter().max())
+            && !found.contains(&current)
+        {
+            return Err(DirectoryError::MissingCurrent {
+                example: own_data.join(name_of(*other)),
+                path: own_data.join(CURRENT),
             });
         }
         let generations = Generations {
@@ -312,6 +323,26 @@ mod tests {
         disk.remove_tree(&second).expect("remove");
         let refused = Generations::open(&disk.shared(), &layout());
         assert!(matches!(refused, Err(DirectoryError::MissingTree { .. })));
+    }
+
+    #[test]
+    fn a_tree_that_nothing_names_is_refused_and_stays() {
+        let disk = MemoryFiles::new();
+        let generations = open(&disk);
+        make(&disk, &generations.current());
+        let second = generations.reserve();
+        make(&disk, &second);
+        generations.remove(&generations.switch(&second).expect("switch"));
+        // As a restore leaves it that has brought directories only.
+        let path = Path::new("/data/menagerie/CURRENT");
+        let text = disk.contents(path).expect("contents");
+        disk.remove(path).expect("remove");
+        let refused = Generations::open(&disk.shared(), &layout());
+        assert!(matches!(refused, Err(DirectoryError::MissingCurrent { .. })));
+        assert_eq!(directories(&disk), ["tree-2"]);
+        disk.open_or_create(path).expect("create");
+        disk.tamper(path, |bytes| *bytes = text);
+        assert_eq!(open(&disk).current(), second);
     }
 
     #[test]

@@ -353,7 +353,7 @@ impl SimulatedMember {
                     members,
                     ..
                 } => {
-                    let (zxid, bytes) = (checkpoint.zxid, checkpoint.value_bytes());
+                    let (zxid, bytes) = (checkpoint.zxid, checkpoint.bytes());
                     disk.committed.commit(checkpoint, applied, &members);
                     self.shared.checkpoint_stored(zxid, bytes);
                 }

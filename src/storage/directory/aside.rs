@@ -54,8 +54,8 @@ impl DataDirectory {
         let moved = note.paths(&self.layout);
         tracing::warn!(
             reason, data = %moved.data.display(), log = %moved.log.display(),
-            "this server's data is set aside, and it joins its ensemble again empty; once it has joined, the former data may \
-             be removed"
+            "this server's data is set aside, and it joins its ensemble again empty. Keep the former data until it has got the \
+             ensemble's from a leader and serves it; then it may be removed"
         );
         let written = replace_file(
             self.files.as_ref(),

@@ -85,6 +85,14 @@ pub enum DirectoryError {
         /// The file that names it.
         current: PathBuf,
     },
+    /// Nothing says which tree is in use.
+    #[error("{} is missing, which names the tree's directory that is in use. It is none of the first start: {} is there, so CURRENT was lost, or not restored with it. Restore both from the same backup. If they are lost: in an ensemble, move dataDir and dataLogDir aside and let this server join again empty; a lone server must be restored from a backup of both directories. Nothing was changed", path.display(), example.display())]
+    MissingCurrent {
+        /// The file.
+        path: PathBuf,
+        /// A tree's directory.
+        example: PathBuf,
+    },
     /// Written by a version with another layout.
     #[error("{} has format version {found}, this server knows version {FORMAT_VERSION}. Start it with the version that wrote it. Nothing was changed", path.display())]
     FormatVersion {

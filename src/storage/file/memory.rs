@@ -48,6 +48,8 @@ pub(crate) struct Faults {
     pub(crate) capacity_bytes: Option<u64>,
     /// Every write takes at most so many bytes.
     pub(crate) short_write_bytes: Option<usize>,
+    /// The next so many renames of files fail.
+    pub(crate) renames_fail: u64,
     /// After so many changes of any kind all others fail: the process has died there.
     pub(crate) dies_in: Option<u64>,
 }
@@ -442,6 +444,10 @@ impl FileSystem for MemoryFiles {
             let moved = |path: &PathBuf| moved(path, from, to).unwrap_or_else(|| path.clone());
             state.directories = state.directories.iter().map(moved).collect();
             return Ok(());
+        }
+        if state.faults.renames_fail > 0 {
+            state.faults.renames_fail -= 1;
+            return Err(io::Error::other("injected rename error"));
         }
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_path_buf(), inode);

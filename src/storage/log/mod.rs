@@ -171,6 +171,7 @@ impl SegmentLog {
             spares: Vec::new(),
             spare_bytes: options.segment_bytes,
             max_spares: options.max_spares,
+            purged: VecDeque::new(),
         };
         found.tidy(&mut bench);
         let mut segments = found.open_segments(&files, directory)?;

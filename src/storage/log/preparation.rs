@@ -4,8 +4,10 @@
 //! Measured: overwriting a zero-filled file takes half the time and CPU of growing one, deleting 64 MiB takes 9 to 60 ms.
 //!
 //! Invariants: a file is called a segment only after its header and its size were synced; a purged file is called a spare,
-//! durably, before its header is overwritten. So a crash at any point leaves files that `recovery` understands.
+//! durably, before its header is overwritten, and before the next one is. So a crash at any point leaves files that `recovery`
+//! understands.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -57,6 +59,8 @@ pub(super) struct Workbench {
     pub(super) spare_bytes: u64,
     /// How many are kept.
     pub(super) max_spares: usize,
+    /// Purged segments that are still called segments, oldest first, with their sizes. As many as could not be renamed.
+    pub(super) purged: VecDeque<(u64, u64)>,
 }
 
 impl Workbench {
@@ -94,28 +98,55 @@ impl Workbench {
         })
     }
 
-    /// Takes a purged segment out of the log: kept for later, or removed.
-    fn recycle(&mut self, id: u64, size_bytes: u64) -> io::Result<()> {
+    /// Takes a purged segment out of the log, and those before it that could not be taken out when it was their turn.
+    fn recycle(&mut self, id: u64, size_bytes: u64) {
+        self.purged.push_back((id, size_bytes));
+        while let Some((id, size_bytes)) = self.purged.front().copied() {
+            if let Err(error) = self.take_out(id) {
+                // Harmless: the files stay part of the log. One behind it that went would be a gap at the next start.
+                tracing::warn!(
+                    segment = id, %error,
+                    "a purged raft log segment could not be set aside; it is tried again with the next one, or after the next start"
+                );
+                return;
+            }
+            self.purged.pop_front();
+            if let Err(error) = self.keep_or_remove(id, size_bytes) {
+                tracing::warn!(segment = id, %error, "a purged raft log segment takes room until the next start");
+            }
+        }
+    }
+
+    /// From now on it is none of the log's segments; durable when this returns. One by one and oldest first, so that no crash
+    /// leaves a gap between the segments.
+    fn take_out(&self, id: u64) -> io::Result<()> {
         let (from, to) = (segment_path(&self.directory, id), spare_path(&self.directory, id));
-        self.files.rename(&from, &to)?;
-        // One by one and oldest first, so that no crash leaves a gap between the segments.
-        self.files.sync_directory(&self.directory)?;
+        match self.files.rename(&from, &to) {
+            // It was renamed, and the directory could not be synced.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
+        self.files.sync_directory(&self.directory)
+    }
+
+    /// What was taken out of the log is kept for later, or removed.
+    fn keep_or_remove(&mut self, id: u64, size_bytes: u64) -> io::Result<()> {
+        let path = spare_path(&self.directory, id);
+        let file = self.files.open(&path)?;
         if size_bytes == self.spare_bytes && self.spares.len() < self.max_spares {
-            let file = self.files.open(&to)?;
             if file.size_bytes()? > size_bytes {
                 file.set_size(size_bytes)?;
             }
             self.spares.push(id);
             return Ok(());
         }
-        let file = self.files.open(&to)?;
         let mut left = file.size_bytes()?;
         while left > REMOVE_STEP_BYTES {
             left -= REMOVE_STEP_BYTES;
             file.set_size(left)?;
         }
         drop(file);
-        self.files.remove(&to)
+        self.files.remove(&path)
     }
 }
 
@@ -190,7 +221,7 @@ impl Preparer {
     /// Hands a purged segment over.
     pub(super) fn recycle(&mut self, id: u64, size_bytes: u64) {
         match &mut self.place {
-            Place::Inline { bench, .. } => report_recycling(id, bench.recycle(id, size_bytes)),
+            Place::Inline { bench, .. } => bench.recycle(id, size_bytes),
             Place::Thread { jobs, .. } => send(jobs, Job::Recycle { id, size_bytes }),
         }
     }
@@ -243,15 +274,8 @@ fn work_off(mut bench: Workbench, jobs: &Receiver<Job>, finished: &Sender<io::Re
                     return;
                 }
             }
-            Job::Recycle { id, size_bytes } => report_recycling(id, bench.recycle(id, size_bytes)),
+            Job::Recycle { id, size_bytes } => bench.recycle(id, size_bytes),
         }
-    }
-}
-
-fn report_recycling(id: u64, result: io::Result<()>) {
-    if let Err(error) = result {
-        // Harmless: the file stays part of the log, and is purged again after the next start.
-        tracing::warn!(segment = id, %error, "a purged raft log segment could not be set aside");
     }
 }
 

@@ -232,6 +232,39 @@ fn purged_segments_are_used_again_and_what_they_held_never_comes_back() {
 }
 
 #[test]
+fn a_purged_segment_that_cannot_be_renamed_holds_back_those_behind_it() {
+    for renames_fail in 0..4 {
+        let disk = MemoryFiles::new();
+        let (mut log, _) = open(&disk);
+        for index in 1..=100 {
+            log.append(&entries(index..=index, 1, 2000), None, Durability::Now)
+                .expect("append");
+        }
+        let ends: Vec<u64> = log.segments.iter().map(|segment| segment.max_index).collect();
+        assert!(ends.len() >= 5, "{ends:?}");
+        disk.set_faults(Faults {
+            renames_fail,
+            ..Faults::default()
+        });
+        log.purge_below(ends[1] + 1).expect("purge");
+        assert_eq!(log.first_index(), ends[1] + 1);
+        // The first is tried with the first and with the second.
+        let left = if renames_fail < 2 { ends[1] } else { 0 };
+        let (_, recovered) = open(&disk.kill());
+        assert_eq!((recovered.base.index, recovered.last().index), (left, 100));
+        // And once more with the next.
+        log.purge_below(ends[2] + 1).expect("purge");
+        let left = if renames_fail < 3 { ends[2] } else { 0 };
+        let (_, recovered) = open(&disk.kill());
+        assert_eq!(
+            (recovered.base.index, recovered.last().index),
+            (left, 100),
+            "{renames_fail} fail"
+        );
+    }
+}
+
+#[test]
 fn a_vote_survives_the_purge_of_the_segment_that_held_it() {
     let disk = MemoryFiles::new();
     let (mut log, _) = open(&disk);

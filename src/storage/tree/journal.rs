@@ -8,7 +8,7 @@
 //! (real damage) shows as a gap between the tree and the log, which the server refuses to start with.
 //!
 //! Only the newest journal is touched (fjall syncs the others before it begins the next), only behind the last batch
-//! that is whole, and only after a copy of the file was stored beside the store's directory.
+//! that is whole, and only after a copy of the file was stored beside the store's directory. The last two copies are kept.
 //!
 //! ```text
 //!   batch  = 01 count u32 seqno u64 │ item … │ 03 checksum u64 "FJL" 03          little-endian; fjall 3
@@ -21,6 +21,11 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
+
+/// What the name of a copy has behind the store's, before the journal's number.
+const COPY: &str = "-damaged-journal-";
+/// So many copies are kept, each as large as a journal; the oldest goes when there is one more.
+const KEPT_COPIES: usize = 2;
 
 const TAG_START: u8 = 1;
 const TAG_ITEM: u8 = 2;
@@ -54,14 +59,40 @@ pub(super) fn cut_damaged_end(directory: &Path) -> io::Result<Option<Cut>> {
         return Ok(None);
     }
     let mut name = directory.file_name().unwrap_or_default().to_os_string();
-    name.push(format!("-damaged-journal-{number}"));
+    name.push(format!("{COPY}{number}"));
     let copy = directory.with_file_name(name);
-    fs::copy(&journal, &copy)?;
-    File::open(&copy)?.sync_all()?;
+    let copied = fs::copy(&journal, &copy).and_then(|_| File::open(&copy)?.sync_all());
+    if let Err(error) = copied {
+        // Of no use, and the disk may be full.
+        let _ = fs::remove_file(&copy);
+        return Err(error);
+    }
+    remove_older_copies(&copy);
     let file = OpenOptions::new().write(true).open(&journal)?;
     file.set_len(end)?;
     file.sync_all()?;
     Ok(Some(Cut { journal, end, copy }))
+}
+
+/// Leaves the newest [`KEPT_COPIES`], `newest` among them. One that cannot be removed takes room, no more.
+fn remove_older_copies(newest: &Path) {
+    let Some(Ok(entries)) = newest.parent().map(fs::read_dir) else {
+        return;
+    };
+    let is_copy = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.contains(COPY) && path != newest
+    };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_copy);
+    let written = |path: &PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let mut others: Vec<_> = paths.map(|path| (written(&path), path)).collect();
+    others.sort_unstable();
+    let surplus = others.len().saturating_sub(KEPT_COPIES - 1);
+    for (_, path) in others.drain(..surplus) {
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(copy = %path.display(), %error, "an old copy of a torn journal cannot be removed");
+        }
+    }
 }
 
 fn newest_journal(directory: &Path) -> io::Result<Option<(u64, PathBuf)>> {
@@ -162,9 +193,68 @@ mod tests {
 
     use super::*;
     use crate::storage::tree::tests::{committed_store, open};
+    use crate::storage::tree::{TreeError, TreeOptions, TreeStore};
+    use std::time::{Duration, SystemTime};
 
     fn end_of(bytes: &[u8]) -> u64 {
         end_of_whole_batches(&mut Counted { inner: bytes, count: 0 }).expect("no input error")
+    }
+
+    /// A store whose newest journal has a damaged last batch, the third.
+    fn torn_store(directory: &Path) {
+        drop(committed_store(directory, 3));
+        let (_, journal) = newest_journal(directory).expect("list").expect("a journal");
+        let mut bytes = fs::read(&journal).expect("read");
+        let end = end_of(&bytes) as usize;
+        bytes[end - 30] ^= 1;
+        fs::write(&journal, bytes).expect("write");
+    }
+
+    #[test]
+    fn a_torn_end_that_the_system_does_not_let_be_cut_is_no_damage() {
+        let place = tempfile::tempdir().expect("temporary directory");
+        let directory = place.path().join("tree");
+        torn_store(&directory);
+        // The copy cannot be written, as on a full disk.
+        let in_the_way = place.path().join("tree-damaged-journal-0");
+        fs::create_dir(&in_the_way).expect("create");
+        let refused = TreeStore::open(&directory, TreeOptions::new(1));
+        assert!(
+            matches!(&refused, Err(error @ TreeError::Inaccessible { .. }) if !error.is_damage()),
+            "{refused:?}"
+        );
+        fs::remove_dir(&in_the_way).expect("remove");
+        assert_eq!(open(&directory).committed().map(|meta| meta.applied.index), Some(2));
+    }
+
+    #[test]
+    fn the_last_copies_of_torn_journals_are_kept() {
+        let place = tempfile::tempdir().expect("temporary directory");
+        let now = SystemTime::now();
+        for (name, age_s) in [
+            ("tree-damaged-journal-9", 30),
+            ("tree-2-damaged-journal-1", 20),
+            ("tree-2-damaged-journal-0", 40),
+            ("tree-old", 90),
+        ] {
+            let file = File::create(place.path().join(name)).expect("create");
+            file.set_modified(now - Duration::from_secs(age_s)).expect("set");
+        }
+        let directory = place.path().join("tree-3");
+        torn_store(&directory);
+        let cut = cut_damaged_end(&directory).expect("cut").expect("something to cut");
+        let mut names: Vec<_> = fs::read_dir(place.path())
+            .expect("list")
+            .map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8"))
+            .collect();
+        names.sort_unstable();
+        let expected = [
+            "tree-2-damaged-journal-1",
+            "tree-3",
+            "tree-3-damaged-journal-0",
+            "tree-old",
+        ];
+        assert_eq!((names, cut.copy.exists()), (expected.map(str::to_owned).to_vec(), true));
     }
 
     #[test]

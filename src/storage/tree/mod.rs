@@ -32,6 +32,7 @@ mod reading;
 mod records;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 mod unflushed;
 
 use std::collections::HashSet;

@@ -8,7 +8,7 @@ use fjall::config::{PartitioningPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
 use super::super::behind::give_way;
-use super::{TreeError, error, journal};
+use super::{TreeError, error, journal, unfinished};
 
 /// The only keyspace. Its name is on disk.
 const KEYSPACE: &str = "tree";
@@ -57,18 +57,32 @@ impl TreeOptions {
     }
 }
 
-/// Opens fjall; if it takes the torn end of its journal for damage, the end is cut off first.
+/// Opens fjall; what a start has left that was interrupted while it made the store is cleared away first, and if fjall takes the
+/// torn end of its journal for damage, the end is cut off.
 pub(super) fn open_or_cut(directory: &Path, options: &TreeOptions) -> Result<(Database, Keyspace), TreeError> {
-    let refusal = match open_fjall(directory, options) {
-        Ok(opened) => return Ok(opened),
-        Err(OpenRefusal::Other(error)) => return Err(error),
-        Err(OpenRefusal::Journal(detail)) => detail,
+    let inaccessible = |detail| TreeError::Inaccessible {
+        directory: directory.to_path_buf(),
+        detail,
     };
     let unopenable = |detail| TreeError::Open {
         directory: directory.to_path_buf(),
         detail,
     };
-    let cut = journal::cut_damaged_end(directory).map_err(|error| unopenable(format!("{refusal}; {error}")))?;
+    if !unfinished::clear_away(directory).map_err(|error| inaccessible(error.to_string()))? {
+        let detail = "its file version is missing or empty, though there is something of a store";
+        return Err(unopenable(detail.to_owned()));
+    }
+    let refusal = match open_fjall(directory, options) {
+        Ok(opened) => return Ok(opened),
+        Err(OpenRefusal::Other(error)) => return Err(error),
+        Err(OpenRefusal::Journal(detail)) => detail,
+    };
+    // fjall has read it, and what lies before the end may be sound.
+    let cut = journal::cut_damaged_end(directory).map_err(|error| {
+        inaccessible(format!(
+            "the torn end of its journal ({refusal}) cannot be cut off: {error}"
+        ))
+    })?;
     let Some(cut) = cut else {
         return Err(unopenable(refusal));
     };
