@@ -266,7 +266,7 @@ impl Replica {
     /// One tick has passed.
     pub fn tick(&mut self) {
         self.tick += 1;
-        self.raft.tick();
+        self.tick_raft();
         if self.tick.is_multiple_of(WITNESS_TICKS) {
             self.tell_witnesses();
         }
@@ -505,7 +505,7 @@ impl Replica {
     fn is_forsaken(&self) -> bool {
         let raft = &self.raft.raft;
         raft.state == StateRole::Follower
-            && !raft.promotable()
+            && (!raft.promotable() || self.is_jumping())
             && raft.election_elapsed >= raft.randomized_election_timeout()
     }
 

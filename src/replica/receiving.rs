@@ -86,6 +86,10 @@ impl Replica {
         if message.get_msg_type() == MessageType::MsgReadIndex && !self.mark_question(&mut message) {
             return Ok(());
         }
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.is_jumping() {
+            // Whoever hands leadership over takes it back after a while.
+            return Ok(());
+        }
         self.check_memory(&message)?;
         match self.raft.step(message) {
             // A message of a peer that was removed, or for a follower's proposal: nothing that this member could do.

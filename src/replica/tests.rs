@@ -720,7 +720,15 @@ fn a_founder_begins_behind_an_entry_that_never_was() {
         (point.members.conf_state, point.members.registry),
         (conf_state, registry)
     );
+    // Its disk is slow, and somebody is impatient.
+    for _ in 0..3 * 10 {
+        replica.tick();
+        replica.stand().unwrap();
+        assert!(replica.poll(5).unwrap().is_none());
+    }
     replica.persisted(work.append.unwrap().number);
+    replica.stand().unwrap();
+    assert!(replica.poll(5).unwrap().is_none(), "its state is not there yet");
     replica.applied(1, 1, 0);
     replica.stand().unwrap();
     replica.submit([command(7)]);
@@ -774,8 +782,8 @@ fn a_member_that_was_put_back_from_an_old_copy_is_told_and_not_believed() {
     assert!(matches!(outcome, Err(ReplicaError::Forgotten { last: 0, acknowledged }) if acknowledged > 0));
 }
 
-#[test]
-fn a_member_that_is_given_a_snapshot_has_forgotten_nothing() {
+/// Server 2 of three, with entries up to 5, those up to 3 committed.
+fn second_of_three(options: ReplicaOptions) -> Replica {
     let (conf_state, registry) = members(&[1, 2, 3]);
     let entries = (1..=5).map(|index| Entry {
         index,
@@ -789,28 +797,97 @@ fn a_member_that_is_given_a_snapshot_has_forgotten_nothing() {
             commit: 3,
             ..HardState::default()
         },
-        conf_state: conf_state.clone(),
-        registry: registry.clone(),
+        conf_state,
+        registry,
         ..Recovered::default()
     };
-    let mut replica = Replica::new(options(2), recovered, &logger()).unwrap();
-    let mut message = Message {
-        from: 1,
-        to: 2,
-        term: 1,
-        ..Message::default()
-    };
-    message.set_msg_type(MessageType::MsgSnapshot);
+    Replica::new(options, recovered, &logger()).unwrap()
+}
+
+/// What server 1 says to server 2, in the first term unless another one is given.
+fn from_leader(kind: MessageType, mut message: Message) -> PeerMessage {
+    (message.from, message.to, message.term) = (1, 2, message.term.max(1));
+    message.set_msg_type(kind);
+    PeerMessage::Raft {
+        to_incarnation: peer(2).incarnation,
+        message,
+    }
+}
+
+/// A snapshot of the first term, for server 2.
+fn snapshot_up_to(index: u64) -> PeerMessage {
+    let (conf_state, registry) = members(&[1, 2, 3]);
+    let mut message = Message::default();
     let snapshot = message.mut_snapshot();
     snapshot.data = registry.to_bytes();
     let metadata = snapshot.mut_metadata();
-    (metadata.index, metadata.term) = (10, 1);
+    (metadata.index, metadata.term) = (index, 1);
     metadata.set_conf_state(conf_state);
-    let given = PeerMessage::Raft {
-        to_incarnation: peer(2).incarnation,
-        message,
-    };
-    replica.step(peer(1), given).unwrap();
+    from_leader(MessageType::MsgSnapshot, message)
+}
+
+#[test]
+fn nobody_stands_for_election_while_a_snapshot_is_installed() {
+    let mut replica = second_of_three(options(2));
+    replica.step(peer(1), snapshot_up_to(10)).unwrap();
+    replica
+        .step(peer(1), from_leader(MessageType::MsgTimeoutNow, Message::default()))
+        .unwrap();
+    let mut last = 0;
+    let mut restored = 0;
+    for _ in 0..3 * 10 {
+        // Its leader is gone, or hands over.
+        replica.is_gone(ServerId(1));
+        replica
+            .step(peer(1), from_leader(MessageType::MsgTimeoutNow, Message::default()))
+            .unwrap();
+        replica.tick();
+        while let Some(work) = replica.poll(5).unwrap() {
+            restored += usize::from(work.restore.is_some());
+            last = work.append.map_or(last, |append| append.number);
+        }
+        assert_eq!(replica.standing().role, Role::Follower);
+    }
+    assert_eq!(restored, 1);
+    assert_eq!(replica.standing().leader, None, "it is not believed in for ever");
+    replica.persisted(last);
+    for _ in 0..3 * 10 {
+        replica.tick();
+    }
+    while replica.poll(5).unwrap().is_some() {}
+    assert_eq!(replica.standing().role, Role::Follower, "its state is not there yet");
+    replica.applied(10, 1, 0);
+    replica.tick();
+    while replica.poll(5).unwrap().is_some() {}
+    assert_eq!(replica.standing().role, Role::Looking, "it has waited long enough");
+}
+
+#[test]
+fn nobody_stands_for_election_before_the_report_of_what_the_log_has_dropped() {
+    let mut replica = second_of_three(ReplicaOptions {
+        log_budget_bytes: 1,
+        ..options(2)
+    });
+    let work = replica.poll(5).unwrap().unwrap();
+    assert_eq!(work.apply.len(), 3);
+    replica.persisted(work.append.unwrap().number);
+    // The tree that holds it is durable, and the applier's thread stands still.
+    assert_eq!(replica.compact(3), 4);
+    for _ in 0..3 * 10 {
+        replica.tick();
+        while replica.poll(5).unwrap().is_some() {}
+    }
+    assert_eq!(replica.standing().role, Role::Follower);
+    replica.applied(3, 1, 0);
+    replica.tick();
+    while replica.poll(5).unwrap().is_some() {}
+    assert_eq!(replica.standing().role, Role::Looking);
+}
+
+#[test]
+fn a_member_that_is_given_a_snapshot_has_forgotten_nothing() {
+    let mut replica = second_of_three(options(2));
+    replica.step(peer(1), snapshot_up_to(10)).unwrap();
     // Its leader knows of what this member has acknowledged, and speaks of it before the snapshot is installed.
     replica.step(peer(1), PeerMessage::Forgotten { index: 5 }).unwrap();
     let forgotten = replica.step(peer(1), PeerMessage::Forgotten { index: 6 });
