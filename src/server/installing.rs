@@ -46,6 +46,12 @@ impl Installing {
             self.applied = Some(applied);
         }
     }
+
+    /// Whether the log is on disk up to its new beginning, `persisted` being the last append that is, and the applier has told
+    /// that the snapshot's state is in its place. The one may come before the other.
+    fn has_ended(&self, persisted: u64) -> bool {
+        self.number <= persisted && self.applied.is_some()
+    }
 }
 
 /// A snapshot for others.
@@ -169,8 +175,14 @@ impl Driver {
     pub(super) fn persisted(&mut self, number: u64) -> Result<(), Failure> {
         self.progress.persisted = number;
         self.replica.persisted(number);
-        let ends = |installing: &mut Installing| installing.number <= number;
-        let Some(installing) = self.progress.installing.take_if(ends) else {
+        self.end_installation()
+    }
+
+    /// Goes on as before if a snapshot was being installed, and is now.
+    pub(super) fn end_installation(&mut self) -> Result<(), Failure> {
+        let persisted = self.progress.persisted;
+        let has_ended = |installing: &mut Installing| installing.has_ended(persisted);
+        let Some(installing) = self.progress.installing.take_if(has_ended) else {
             return Ok(());
         };
         if let Some(applied) = installing.applied {
@@ -245,7 +257,7 @@ mod tests {
     use super::super::simulated::shared_alone;
     use super::*;
     use crate::membership::Members;
-    use crate::replica::{Peer, Recovered, Replica, ReplicaOptions};
+    use crate::replica::{Peer, Recovered, Replica, ReplicaOptions, Role};
     use crate::state_machine::Rules;
     use crate::storage::directory::DirectoryError;
     use parking_lot::Mutex;
@@ -406,6 +418,25 @@ mod tests {
         assert_eq!(founder.said.votes(), 0, "it is not on disk");
         founder.step(DriverInput::Persisted(vote));
         assert_eq!(founder.said.votes(), 1);
+    }
+
+    #[test]
+    fn a_founder_stands_for_election_once_its_log_is_on_disk_and_its_state_in_its_place() {
+        for applier_is_first in [true, false] {
+            let mut founder = Founder::new();
+            if applier_is_first {
+                founder.step(founding_applied());
+            }
+            founder.step(DriverInput::Installed);
+            let (_, appends) = founder.for_the_log();
+            assert_ne!(founder.driver.replica.standing().role, Role::Looking);
+            founder.step(DriverInput::Persisted(appends[0].0));
+            if !applier_is_first {
+                assert_ne!(founder.driver.replica.standing().role, Role::Looking);
+                founder.step(founding_applied());
+            }
+            assert_eq!(founder.driver.replica.standing().role, Role::Looking);
+        }
     }
 
     #[test]
