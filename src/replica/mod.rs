@@ -210,10 +210,9 @@ impl Replica {
         })
     }
 
-    /// Commands of this server's sessions, to be put into the log in this order. They wait here as long as nobody leads.
+    /// Commands of this server's sessions, to be put into the log in this order. They wait here as long as nobody leads. They
+    /// are no signs of life by themselves: who asks for a session may not have its password, and that is not known here.
     pub fn submit(&mut self, commands: impl IntoIterator<Item = Command>) {
-        let commands: Vec<_> = commands.into_iter().collect();
-        self.note_resumed(&commands);
         self.outbox.extend(commands);
     }
 

@@ -3,8 +3,6 @@
 use super::letters::is_promise;
 use super::outbox::Forwarded;
 use super::{Peer, PeerMessage, Replica, ReplicaError};
-use crate::proto::OpCode;
-use crate::state_machine::Command;
 use raft::prelude::{Message, MessageType};
 
 impl Replica {
@@ -22,7 +20,6 @@ impl Replica {
                 commands,
             } => {
                 if self.is_leader() && term == self.standing.term {
-                    self.note_resumed(&commands);
                     let forwarded = Forwarded {
                         stream,
                         first,
@@ -63,13 +60,6 @@ impl Replica {
             }
         }
         Ok(())
-    }
-
-    /// Whoever resumes a session lives. That must count before the command is applied: its deadline may pass meanwhile.
-    pub(super) fn note_resumed(&mut self, commands: &[Command]) {
-        for command in commands.iter().filter(|command| command.op == OpCode::AttachSession) {
-            self.deadlines.touch(command.session);
-        }
     }
 
     fn step_raft(&mut self, from: Peer, to_incarnation: u64, mut message: Message) -> Result<(), ReplicaError> {

@@ -911,19 +911,29 @@ fn a_follower_notices_that_its_leader_does_not_hear_it() {
     assert!(ensemble.members[&follower].unanswered_ticks() <= 2 * CONTACT_TICKS);
 }
 
+/// What asks for session 9, of a client of `server`.
+fn attach(server: u64) -> Command {
+    Command {
+        origin: Origin {
+            server: ServerId(server),
+            ..Origin::default()
+        },
+        op: OpCode::AttachSession,
+        session: SessionId(9),
+        ..command(0)
+    }
+}
+
 #[test]
-fn who_resumes_a_session_in_its_last_tick_keeps_it() {
+fn who_has_shown_to_live_in_the_last_tick_of_a_session_resumes_it() {
     let mut replica = single();
     run(&mut replica);
     replica.session_opened(SessionId(9), 1000);
     for _ in 0..20 {
         replica.tick();
     }
-    replica.submit([Command {
-        op: OpCode::AttachSession,
-        session: SessionId(9),
-        ..command(0)
-    }]);
+    replica.touch(&[SessionId(9)]);
+    replica.submit([attach(1)]);
     replica.tick();
     let proposed: Vec<OpCode> = std::iter::from_fn(|| replica.poll(5).unwrap())
         .flat_map(|work| work.append)
@@ -932,4 +942,29 @@ fn who_resumes_a_session_in_its_last_tick_keeps_it() {
         .map(|command| command.op)
         .collect();
     assert_eq!(proposed, [OpCode::AttachSession]);
+}
+
+#[test]
+fn who_only_asks_for_a_session_does_not_keep_it_alive() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let (leader, follower) = (ensemble.leader(), ensemble.follower());
+    let closings = |ensemble: &Ensemble| {
+        let entries = ensemble.members[&leader].raft.raft.raft_log.all_entries();
+        let commands = entries.iter().flat_map(commands);
+        commands.filter(|command| command.op == OpCode::CloseSession).count()
+    };
+    for asked in [leader, follower] {
+        for replica in ensemble.members.values_mut() {
+            replica.session_opened(SessionId(9), 1000);
+        }
+        let before = closings(&ensemble);
+        for _ in 0..6 {
+            // The password is wrong, and so nothing changes when this is applied.
+            ensemble.members.get_mut(&asked).unwrap().submit([attach(asked)]);
+            ensemble.run(15);
+        }
+        let is_closed = closings(&ensemble) > before;
+        assert!(is_closed, "its owner is silent, and server {asked} was asked");
+    }
 }
