@@ -141,8 +141,10 @@ pub struct Replica {
     witness: Witness,
     /// Which life of each peer this server is linked with.
     contacts: BTreeMap<ServerId, u64>,
-    /// When the leader last answered something that this follower had asked.
-    answered_tick: u64,
+    /// The leader that this member knew last, and its term; and ticks in which it was known since it has last answered
+    /// something that this follower had asked.
+    asked: Option<(ServerId, u64)>,
+    unanswered_ticks: u64,
     /// To whom snapshots are on their way.
     transfers: BTreeSet<ServerId>,
     tick: u64,
@@ -203,7 +205,8 @@ impl Replica {
             registry,
             standing: Standing::default(),
             contacts: BTreeMap::new(),
-            answered_tick: 0,
+            asked: None,
+            unanswered_ticks: 0,
             transfers: BTreeSet::new(),
             tick: 0,
             options,
@@ -265,6 +268,7 @@ impl Replica {
     /// One tick has passed.
     pub fn tick(&mut self) {
         self.tick += 1;
+        self.unanswered_ticks += u64::from(self.standing.leader.is_some());
         self.tick_raft();
         if self.tick.is_multiple_of(WITNESS_TICKS) {
             self.tell_witnesses();
@@ -332,7 +336,7 @@ impl Replica {
     /// and neither do signs of life. 0 where there is no leader to ask.
     pub fn unanswered_ticks(&self) -> u64 {
         match self.standing.leader {
-            Some(leader) if leader != self.options.server => self.tick - self.answered_tick,
+            Some(leader) if leader != self.options.server => self.unanswered_ticks,
             _ => 0,
         }
     }
@@ -538,7 +542,11 @@ impl Replica {
         }
         self.barriers.forget_asked();
         self.standing = standing;
-        self.answered_tick = self.tick;
+        let asked = standing.leader.map(|leader| (leader, standing.term));
+        if asked.is_some() && asked != self.asked {
+            // Whoever stands for election now and then in vain has the same leader as before, who may never hear it.
+            (self.asked, self.unanswered_ticks) = (asked, 0);
+        }
         Some(standing)
     }
 }

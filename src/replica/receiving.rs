@@ -41,7 +41,7 @@ impl Replica {
             PeerMessage::Touched { number } => {
                 self.touches.confirmed(number);
                 if self.standing.leader == Some(from.server) {
-                    self.answered_tick = self.tick;
+                    self.unanswered_ticks = 0;
                 }
             }
             PeerMessage::Holding { members } => {

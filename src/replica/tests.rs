@@ -925,6 +925,42 @@ fn attach(server: u64) -> Command {
 }
 
 #[test]
+fn a_follower_notices_that_its_leader_does_not_hear_it_though_it_stands_for_election_now_and_then() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(80);
+    let leader = ensemble.leader();
+    let follower = ensemble.follower();
+    ensemble.mute.insert((follower, leader));
+    ensemble.members.get_mut(&follower).unwrap().options.election_slot = 0;
+    let mut stood = 0;
+    for tick in 0..100_u64 {
+        if tick.is_multiple_of(19) {
+            // What it hears of its leader's host is wrong.
+            ensemble.members.get_mut(&follower).unwrap().is_gone(ServerId(leader));
+        }
+        ensemble.run(1);
+        let replica = &ensemble.members[&follower];
+        stood += usize::from(replica.standing().role == Role::Looking);
+        assert!(replica.unanswered_ticks() <= tick + 2 * CONTACT_TICKS);
+    }
+    ensemble.run(HEARTBEAT_TICKS);
+    assert!(stood >= 2, "or nothing was tried");
+    assert_eq!(ensemble.leader(), leader, "the others hear it");
+    assert!(ensemble.members[&follower].unanswered_ticks() >= 100 - 2 * CONTACT_TICKS);
+    // Another leader is another matter.
+    ensemble.cut.insert(leader);
+    ensemble.members.get_mut(&follower).unwrap().options.election_slot = 4;
+    let third = 1 + 2 + 3 - leader - follower;
+    for server in [third, follower] {
+        ensemble.members.get_mut(&server).unwrap().is_gone(ServerId(leader));
+        ensemble.run(2);
+    }
+    ensemble.run(20);
+    assert_eq!(ensemble.leader(), third);
+    assert!(ensemble.members[&follower].unanswered_ticks() <= 2 * CONTACT_TICKS);
+}
+
+#[test]
 fn who_has_shown_to_live_in_the_last_tick_of_a_session_resumes_it() {
     let mut replica = single();
     run(&mut replica);
