@@ -536,6 +536,10 @@ impl Replica {
         }
         if began {
             self.touches.clear();
+        } else if self.standing.role == Role::Leader {
+            // Another one may lead for so long already, for whom this counts.
+            let doubtful_ticks = 2 * self.options.election_ticks as u64;
+            self.touches.add(&self.deadlines.touched_within(doubtful_ticks));
         }
         if began || self.standing.role == Role::Leader {
             self.queue.reset();

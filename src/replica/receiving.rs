@@ -39,8 +39,9 @@ impl Replica {
                 }
             }
             PeerMessage::Touched { number } => {
-                self.touches.confirmed(number);
+                // One that leads no more has no next one to tell.
                 if self.standing.leader == Some(from.server) {
+                    self.touches.confirmed(number);
                     self.unanswered_ticks = 0;
                 }
             }

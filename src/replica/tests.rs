@@ -707,6 +707,45 @@ fn signs_of_life_on_a_follower_keep_a_session_alive() {
     assert!(ensemble.members[&leader].committed() > before, "silence closes it");
 }
 
+/// A leader does not learn at once that there is another one. What its clients say meanwhile it must pass on.
+#[test]
+fn signs_of_life_at_a_deposed_leader_reach_the_next_one() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let deposed = ensemble.leader();
+    for replica in ensemble.members.values_mut() {
+        replica.session_opened(SessionId(9), 2000);
+        replica.session_opened(SessionId(10), 1000);
+    }
+    ensemble.run(1);
+    ensemble.cut.insert(deposed);
+    for (server, replica) in &mut ensemble.members {
+        if *server != deposed {
+            replica.is_gone(ServerId(deposed));
+        }
+    }
+    let mut waited = 0;
+    while ensemble.members[&deposed].is_leader() {
+        ensemble.members.get_mut(&deposed).unwrap().touch(&[SessionId(9)]);
+        ensemble.run(1);
+        waited += 1;
+        assert!(waited <= 2 * 10, "it steps down");
+    }
+    ensemble.cut.clear();
+    let closed = |ensemble: &Ensemble| {
+        let leader = &ensemble.members[&ensemble.leader()];
+        let entries = leader.raft.raft.raft_log.all_entries();
+        let commands = entries.iter().flat_map(commands);
+        let closings = commands.filter(|command| command.op == OpCode::CloseSession);
+        closings.map(|command| command.session.0).collect::<BTreeSet<_>>()
+    };
+    ensemble.run(39);
+    assert_ne!(ensemble.leader(), deposed);
+    assert_eq!(closed(&ensemble), [10].into());
+    ensemble.run(20);
+    assert_eq!(closed(&ensemble), [9, 10].into());
+}
+
 #[test]
 fn a_founder_begins_behind_an_entry_that_never_was() {
     let mut replica = Replica::new(options(1), Recovered::default(), &logger()).unwrap();
