@@ -148,6 +148,7 @@ impl Replica {
             },
         };
         self.raft.mut_store().restore(&point);
+        self.witness.is_cut(metadata.index);
         point
     }
 

@@ -488,6 +488,9 @@ impl Replica {
         work.apply = ready.take_committed_entries();
         self.change_conf(work)?;
         let entries = ready.take_entries();
+        if let Some(first) = entries.first() {
+            self.witness.is_cut(first.index - 1);
+        }
         let hard_state = ready.hs().cloned();
         self.raft.mut_store().append(&entries, hard_state.as_ref());
         work.append = Some(Append {

@@ -866,6 +866,58 @@ fn snapshot_up_to(index: u64) -> PeerMessage {
 }
 
 #[test]
+fn what_another_leader_has_cut_off_is_not_vouched_for() {
+    // What it tells of its log to whom it is linked with, and its last append.
+    let tells = |replica: &mut Replica| {
+        let mut last = 0;
+        while let Some(work) = replica.poll(5).unwrap() {
+            last = work.append.map_or(last, |append| append.number);
+        }
+        replica.linked(peer(3));
+        let said = replica.poll(5).unwrap().unwrap().send;
+        let told = said.into_iter().filter_map(|(_, message)| match message {
+            PeerMessage::Reach { index } => Some(index),
+            _ => None,
+        });
+        (told.collect::<Vec<_>>(), last)
+    };
+    let mut replica = second_of_three(options(2));
+    assert_eq!(tells(&mut replica).0, [5]);
+    let entry = Entry {
+        index: 4,
+        term: 2,
+        ..Entry::default()
+    };
+    let append = Message {
+        term: 2,
+        index: 3,
+        log_term: 1,
+        commit: 3,
+        entries: vec![entry].into(),
+        ..Message::default()
+    };
+    replica
+        .step(peer(1), from_leader(MessageType::MsgAppend, append))
+        .unwrap();
+    let (told, last) = tells(&mut replica);
+    assert_eq!(told, [3], "what takes the place is not on disk");
+    replica.persisted(last);
+    assert_eq!(tells(&mut replica).0, [4]);
+
+    let mut replica = second_of_three(options(2));
+    tells(&mut replica);
+    let PeerMessage::Raft { mut message, .. } = snapshot_up_to(4) else {
+        panic!("it is raft's")
+    };
+    message.term = 2;
+    message.mut_snapshot().mut_metadata().term = 2;
+    replica
+        .step(peer(1), from_leader(MessageType::MsgSnapshot, message))
+        .unwrap();
+    assert_eq!(tells(&mut replica).0, [4], "the log ends with the snapshot");
+}
+
+#[test]
 fn nobody_stands_for_election_while_a_snapshot_is_installed() {
     let mut replica = second_of_three(options(2));
     replica.step(peer(1), snapshot_up_to(10)).unwrap();
