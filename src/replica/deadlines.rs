@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 /// The deadlines of all open sessions.
 pub struct Deadlines {
     now: u64,
+    /// When all were given their full timeout last.
+    restarted: u64,
     /// Ticks beyond the timeout. At least one: the touch may have come at the very end of its tick, and no session may lose
     /// time by the coarseness of ticks.
     grace: u64,
@@ -37,6 +39,7 @@ impl Deadlines {
     pub fn new(grace_ticks: u64) -> Deadlines {
         Deadlines {
             now: 0,
+            restarted: 0,
             grace: grace_ticks + 1,
             sessions: HashMap::default(),
             queue: BTreeMap::new(),
@@ -80,8 +83,16 @@ impl Deadlines {
         self.queue.clear();
     }
 
+    /// The sessions that gave a sign of life within so many ticks, in no order.
+    pub fn touched_within(&self, ticks: u64) -> Vec<SessionId> {
+        let since = self.restarted.max(self.now.saturating_sub(ticks));
+        let touched = self.sessions.iter().filter(|(_, deadline)| deadline.last_touch > since);
+        touched.map(|(id, _)| *id).collect()
+    }
+
     /// Gives every session its full timeout again.
     pub fn restart(&mut self) {
+        self.restarted = self.now;
         for deadline in self.sessions.values_mut() {
             deadline.last_touch = self.now;
         }

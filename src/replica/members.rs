@@ -5,8 +5,8 @@ use super::{
 };
 use crate::state_machine::ServerId;
 use protobuf::Message as _;
-use raft::SnapshotStatus;
 use raft::prelude::{ConfChangeV2, ConfState, EntryType, Snapshot};
+use raft::{SnapshotStatus, StateRole};
 
 impl Replica {
     /// Founds an ensemble of these members: the empty log begins behind the entry 1 of term 1, which never was. So whoever
@@ -27,9 +27,29 @@ impl Replica {
         raft.restore(snapshot)
     }
 
-    /// Stands for election now.
+    /// Stands for election now, unless a snapshot is being installed.
     pub fn stand(&mut self) -> Result<(), ReplicaError> {
+        if self.is_jumping() {
+            return Ok(());
+        }
         Ok(self.raft.campaign()?)
+    }
+
+    /// Whether the log begins behind what was reported as applied: a snapshot is being installed, or entries were dropped
+    /// whose report is on its way. This member must not stand for election then: raft-rs looks at the entries in between,
+    /// and panics because they are not there.
+    pub(super) fn is_jumping(&self) -> bool {
+        let log = &self.raft.raft.raft_log;
+        log.applied() + 1 < log.first_index()
+    }
+
+    /// One tick for raft. Who must not stand stands as soon as it may, if its leader is still silent by then.
+    pub(super) fn tick_raft(&mut self) {
+        if self.is_jumping() && self.raft.raft.state != StateRole::Leader {
+            self.raft.raft.election_elapsed += 1;
+        } else {
+            self.raft.tick();
+        }
     }
 
     /// The life of this member's directory.
@@ -128,6 +148,7 @@ impl Replica {
             },
         };
         self.raft.mut_store().restore(&point);
+        self.witness.is_cut(metadata.index);
         point
     }
 

@@ -141,8 +141,10 @@ pub struct Replica {
     witness: Witness,
     /// Which life of each peer this server is linked with.
     contacts: BTreeMap<ServerId, u64>,
-    /// When the leader last answered something that this follower had asked.
-    answered_tick: u64,
+    /// The leader that this member knew last, and its term; and ticks in which it was known since it has last answered
+    /// something that this follower had asked.
+    asked: Option<(ServerId, u64)>,
+    unanswered_ticks: u64,
     /// To whom snapshots are on their way.
     transfers: BTreeSet<ServerId>,
     tick: u64,
@@ -203,17 +205,17 @@ impl Replica {
             registry,
             standing: Standing::default(),
             contacts: BTreeMap::new(),
-            answered_tick: 0,
+            asked: None,
+            unanswered_ticks: 0,
             transfers: BTreeSet::new(),
             tick: 0,
             options,
         })
     }
 
-    /// Commands of this server's sessions, to be put into the log in this order. They wait here as long as nobody leads.
+    /// Commands of this server's sessions, to be put into the log in this order. They wait here as long as nobody leads. They
+    /// are no signs of life by themselves: who asks for a session may not have its password, and that is not known here.
     pub fn submit(&mut self, commands: impl IntoIterator<Item = Command>) {
-        let commands: Vec<_> = commands.into_iter().collect();
-        self.note_resumed(&commands);
         self.outbox.extend(commands);
     }
 
@@ -266,7 +268,8 @@ impl Replica {
     /// One tick has passed.
     pub fn tick(&mut self) {
         self.tick += 1;
-        self.raft.tick();
+        self.unanswered_ticks += u64::from(self.standing.leader.is_some());
+        self.tick_raft();
         if self.tick.is_multiple_of(WITNESS_TICKS) {
             self.tell_witnesses();
         }
@@ -333,7 +336,7 @@ impl Replica {
     /// and neither do signs of life. 0 where there is no leader to ask.
     pub fn unanswered_ticks(&self) -> u64 {
         match self.standing.leader {
-            Some(leader) if leader != self.options.server => self.tick - self.answered_tick,
+            Some(leader) if leader != self.options.server => self.unanswered_ticks,
             _ => 0,
         }
     }
@@ -485,6 +488,9 @@ impl Replica {
         work.apply = ready.take_committed_entries();
         self.change_conf(work)?;
         let entries = ready.take_entries();
+        if let Some(first) = entries.first() {
+            self.witness.is_cut(first.index - 1);
+        }
         let hard_state = ready.hs().cloned();
         self.raft.mut_store().append(&entries, hard_state.as_ref());
         work.append = Some(Append {
@@ -505,7 +511,7 @@ impl Replica {
     fn is_forsaken(&self) -> bool {
         let raft = &self.raft.raft;
         raft.state == StateRole::Follower
-            && !raft.promotable()
+            && (!raft.promotable() || self.is_jumping())
             && raft.election_elapsed >= raft.randomized_election_timeout()
     }
 
@@ -533,13 +539,21 @@ impl Replica {
         }
         if began {
             self.touches.clear();
+        } else if self.standing.role == Role::Leader {
+            // Another one may lead for so long already, for whom this counts.
+            let doubtful_ticks = 2 * self.options.election_ticks as u64;
+            self.touches.add(&self.deadlines.touched_within(doubtful_ticks));
         }
         if began || self.standing.role == Role::Leader {
             self.queue.reset();
         }
         self.barriers.forget_asked();
         self.standing = standing;
-        self.answered_tick = self.tick;
+        let asked = standing.leader.map(|leader| (leader, standing.term));
+        if asked.is_some() && asked != self.asked {
+            // Whoever stands for election now and then in vain has the same leader as before, who may never hear it.
+            (self.asked, self.unanswered_ticks) = (asked, 0);
+        }
         Some(standing)
     }
 }

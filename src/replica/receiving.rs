@@ -3,8 +3,6 @@
 use super::letters::is_promise;
 use super::outbox::Forwarded;
 use super::{Peer, PeerMessage, Replica, ReplicaError};
-use crate::proto::OpCode;
-use crate::state_machine::Command;
 use raft::prelude::{Message, MessageType};
 
 impl Replica {
@@ -22,7 +20,6 @@ impl Replica {
                 commands,
             } => {
                 if self.is_leader() && term == self.standing.term {
-                    self.note_resumed(&commands);
                     let forwarded = Forwarded {
                         stream,
                         first,
@@ -42,9 +39,10 @@ impl Replica {
                 }
             }
             PeerMessage::Touched { number } => {
-                self.touches.confirmed(number);
+                // One that leads no more has no next one to tell.
                 if self.standing.leader == Some(from.server) {
-                    self.answered_tick = self.tick;
+                    self.touches.confirmed(number);
+                    self.unanswered_ticks = 0;
                 }
             }
             PeerMessage::Holding { members } => {
@@ -65,13 +63,6 @@ impl Replica {
         Ok(())
     }
 
-    /// Whoever resumes a session lives. That must count before the command is applied: its deadline may pass meanwhile.
-    pub(super) fn note_resumed(&mut self, commands: &[Command]) {
-        for command in commands.iter().filter(|command| command.op == OpCode::AttachSession) {
-            self.deadlines.touch(command.session);
-        }
-    }
-
     fn step_raft(&mut self, from: Peer, to_incarnation: u64, mut message: Message) -> Result<(), ReplicaError> {
         // Proposals come as commands: those that raft forwards itself could be repeated.
         if message.get_msg_type() == MessageType::MsgPropose {
@@ -84,6 +75,10 @@ impl Replica {
             return Ok(());
         }
         if message.get_msg_type() == MessageType::MsgReadIndex && !self.mark_question(&mut message) {
+            return Ok(());
+        }
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.is_jumping() {
+            // Whoever hands leadership over takes it back after a while.
             return Ok(());
         }
         self.check_memory(&message)?;

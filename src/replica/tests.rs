@@ -707,6 +707,45 @@ fn signs_of_life_on_a_follower_keep_a_session_alive() {
     assert!(ensemble.members[&leader].committed() > before, "silence closes it");
 }
 
+/// A leader does not learn at once that there is another one. What its clients say meanwhile it must pass on.
+#[test]
+fn signs_of_life_at_a_deposed_leader_reach_the_next_one() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let deposed = ensemble.leader();
+    for replica in ensemble.members.values_mut() {
+        replica.session_opened(SessionId(9), 2000);
+        replica.session_opened(SessionId(10), 1000);
+    }
+    ensemble.run(1);
+    ensemble.cut.insert(deposed);
+    for (server, replica) in &mut ensemble.members {
+        if *server != deposed {
+            replica.is_gone(ServerId(deposed));
+        }
+    }
+    let mut waited = 0;
+    while ensemble.members[&deposed].is_leader() {
+        ensemble.members.get_mut(&deposed).unwrap().touch(&[SessionId(9)]);
+        ensemble.run(1);
+        waited += 1;
+        assert!(waited <= 2 * 10, "it steps down");
+    }
+    ensemble.cut.clear();
+    let closed = |ensemble: &Ensemble| {
+        let leader = &ensemble.members[&ensemble.leader()];
+        let entries = leader.raft.raft.raft_log.all_entries();
+        let commands = entries.iter().flat_map(commands);
+        let closings = commands.filter(|command| command.op == OpCode::CloseSession);
+        closings.map(|command| command.session.0).collect::<BTreeSet<_>>()
+    };
+    ensemble.run(39);
+    assert_ne!(ensemble.leader(), deposed);
+    assert_eq!(closed(&ensemble), [10].into());
+    ensemble.run(20);
+    assert_eq!(closed(&ensemble), [9, 10].into());
+}
+
 #[test]
 fn a_founder_begins_behind_an_entry_that_never_was() {
     let mut replica = Replica::new(options(1), Recovered::default(), &logger()).unwrap();
@@ -720,7 +759,15 @@ fn a_founder_begins_behind_an_entry_that_never_was() {
         (point.members.conf_state, point.members.registry),
         (conf_state, registry)
     );
+    // Its disk is slow, and somebody is impatient.
+    for _ in 0..3 * 10 {
+        replica.tick();
+        replica.stand().unwrap();
+        assert!(replica.poll(5).unwrap().is_none());
+    }
     replica.persisted(work.append.unwrap().number);
+    replica.stand().unwrap();
+    assert!(replica.poll(5).unwrap().is_none(), "its state is not there yet");
     replica.applied(1, 1, 0);
     replica.stand().unwrap();
     replica.submit([command(7)]);
@@ -774,8 +821,8 @@ fn a_member_that_was_put_back_from_an_old_copy_is_told_and_not_believed() {
     assert!(matches!(outcome, Err(ReplicaError::Forgotten { last: 0, acknowledged }) if acknowledged > 0));
 }
 
-#[test]
-fn a_member_that_is_given_a_snapshot_has_forgotten_nothing() {
+/// Server 2 of three, with entries up to 5, those up to 3 committed.
+fn second_of_three(options: ReplicaOptions) -> Replica {
     let (conf_state, registry) = members(&[1, 2, 3]);
     let entries = (1..=5).map(|index| Entry {
         index,
@@ -789,28 +836,149 @@ fn a_member_that_is_given_a_snapshot_has_forgotten_nothing() {
             commit: 3,
             ..HardState::default()
         },
-        conf_state: conf_state.clone(),
-        registry: registry.clone(),
+        conf_state,
+        registry,
         ..Recovered::default()
     };
-    let mut replica = Replica::new(options(2), recovered, &logger()).unwrap();
-    let mut message = Message {
-        from: 1,
-        to: 2,
-        term: 1,
-        ..Message::default()
-    };
-    message.set_msg_type(MessageType::MsgSnapshot);
+    Replica::new(options, recovered, &logger()).unwrap()
+}
+
+/// What server 1 says to server 2, in the first term unless another one is given.
+fn from_leader(kind: MessageType, mut message: Message) -> PeerMessage {
+    (message.from, message.to, message.term) = (1, 2, message.term.max(1));
+    message.set_msg_type(kind);
+    PeerMessage::Raft {
+        to_incarnation: peer(2).incarnation,
+        message,
+    }
+}
+
+/// A snapshot of the first term, for server 2.
+fn snapshot_up_to(index: u64) -> PeerMessage {
+    let (conf_state, registry) = members(&[1, 2, 3]);
+    let mut message = Message::default();
     let snapshot = message.mut_snapshot();
     snapshot.data = registry.to_bytes();
     let metadata = snapshot.mut_metadata();
-    (metadata.index, metadata.term) = (10, 1);
+    (metadata.index, metadata.term) = (index, 1);
     metadata.set_conf_state(conf_state);
-    let given = PeerMessage::Raft {
-        to_incarnation: peer(2).incarnation,
-        message,
+    from_leader(MessageType::MsgSnapshot, message)
+}
+
+#[test]
+fn what_another_leader_has_cut_off_is_not_vouched_for() {
+    // What it tells of its log to whom it is linked with, and its last append.
+    let tells = |replica: &mut Replica| {
+        let mut last = 0;
+        while let Some(work) = replica.poll(5).unwrap() {
+            last = work.append.map_or(last, |append| append.number);
+        }
+        replica.linked(peer(3));
+        let said = replica.poll(5).unwrap().unwrap().send;
+        let told = said.into_iter().filter_map(|(_, message)| match message {
+            PeerMessage::Reach { index } => Some(index),
+            _ => None,
+        });
+        (told.collect::<Vec<_>>(), last)
     };
-    replica.step(peer(1), given).unwrap();
+    let mut replica = second_of_three(options(2));
+    assert_eq!(tells(&mut replica).0, [5]);
+    let entry = Entry {
+        index: 4,
+        term: 2,
+        ..Entry::default()
+    };
+    let append = Message {
+        term: 2,
+        index: 3,
+        log_term: 1,
+        commit: 3,
+        entries: vec![entry].into(),
+        ..Message::default()
+    };
+    replica
+        .step(peer(1), from_leader(MessageType::MsgAppend, append))
+        .unwrap();
+    let (told, last) = tells(&mut replica);
+    assert_eq!(told, [3], "what takes the place is not on disk");
+    replica.persisted(last);
+    assert_eq!(tells(&mut replica).0, [4]);
+
+    let mut replica = second_of_three(options(2));
+    tells(&mut replica);
+    let PeerMessage::Raft { mut message, .. } = snapshot_up_to(4) else {
+        panic!("it is raft's")
+    };
+    message.term = 2;
+    message.mut_snapshot().mut_metadata().term = 2;
+    replica
+        .step(peer(1), from_leader(MessageType::MsgSnapshot, message))
+        .unwrap();
+    assert_eq!(tells(&mut replica).0, [4], "the log ends with the snapshot");
+}
+
+#[test]
+fn nobody_stands_for_election_while_a_snapshot_is_installed() {
+    let mut replica = second_of_three(options(2));
+    replica.step(peer(1), snapshot_up_to(10)).unwrap();
+    replica
+        .step(peer(1), from_leader(MessageType::MsgTimeoutNow, Message::default()))
+        .unwrap();
+    let mut last = 0;
+    let mut restored = 0;
+    for _ in 0..3 * 10 {
+        // Its leader is gone, or hands over.
+        replica.is_gone(ServerId(1));
+        replica
+            .step(peer(1), from_leader(MessageType::MsgTimeoutNow, Message::default()))
+            .unwrap();
+        replica.tick();
+        while let Some(work) = replica.poll(5).unwrap() {
+            restored += usize::from(work.restore.is_some());
+            last = work.append.map_or(last, |append| append.number);
+        }
+        assert_eq!(replica.standing().role, Role::Follower);
+    }
+    assert_eq!(restored, 1);
+    assert_eq!(replica.standing().leader, None, "it is not believed in for ever");
+    replica.persisted(last);
+    for _ in 0..3 * 10 {
+        replica.tick();
+    }
+    while replica.poll(5).unwrap().is_some() {}
+    assert_eq!(replica.standing().role, Role::Follower, "its state is not there yet");
+    replica.applied(10, 1, 0);
+    replica.tick();
+    while replica.poll(5).unwrap().is_some() {}
+    assert_eq!(replica.standing().role, Role::Looking, "it has waited long enough");
+}
+
+#[test]
+fn nobody_stands_for_election_before_the_report_of_what_the_log_has_dropped() {
+    let mut replica = second_of_three(ReplicaOptions {
+        log_budget_bytes: 1,
+        ..options(2)
+    });
+    let work = replica.poll(5).unwrap().unwrap();
+    assert_eq!(work.apply.len(), 3);
+    replica.persisted(work.append.unwrap().number);
+    // The tree that holds it is durable, and the applier's thread stands still.
+    assert_eq!(replica.compact(3), 4);
+    for _ in 0..3 * 10 {
+        replica.tick();
+        while replica.poll(5).unwrap().is_some() {}
+    }
+    assert_eq!(replica.standing().role, Role::Follower);
+    replica.applied(3, 1, 0);
+    replica.tick();
+    while replica.poll(5).unwrap().is_some() {}
+    assert_eq!(replica.standing().role, Role::Looking);
+}
+
+#[test]
+fn a_member_that_is_given_a_snapshot_has_forgotten_nothing() {
+    let mut replica = second_of_three(options(2));
+    replica.step(peer(1), snapshot_up_to(10)).unwrap();
     // Its leader knows of what this member has acknowledged, and speaks of it before the snapshot is installed.
     replica.step(peer(1), PeerMessage::Forgotten { index: 5 }).unwrap();
     let forgotten = replica.step(peer(1), PeerMessage::Forgotten { index: 6 });
@@ -834,19 +1002,65 @@ fn a_follower_notices_that_its_leader_does_not_hear_it() {
     assert!(ensemble.members[&follower].unanswered_ticks() <= 2 * CONTACT_TICKS);
 }
 
+/// What asks for session 9, of a client of `server`.
+fn attach(server: u64) -> Command {
+    Command {
+        origin: Origin {
+            server: ServerId(server),
+            ..Origin::default()
+        },
+        op: OpCode::AttachSession,
+        session: SessionId(9),
+        ..command(0)
+    }
+}
+
 #[test]
-fn who_resumes_a_session_in_its_last_tick_keeps_it() {
+fn a_follower_notices_that_its_leader_does_not_hear_it_though_it_stands_for_election_now_and_then() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(80);
+    let leader = ensemble.leader();
+    let follower = ensemble.follower();
+    ensemble.mute.insert((follower, leader));
+    ensemble.members.get_mut(&follower).unwrap().options.election_slot = 0;
+    let mut stood = 0;
+    for tick in 0..100_u64 {
+        if tick.is_multiple_of(19) {
+            // What it hears of its leader's host is wrong.
+            ensemble.members.get_mut(&follower).unwrap().is_gone(ServerId(leader));
+        }
+        ensemble.run(1);
+        let replica = &ensemble.members[&follower];
+        stood += usize::from(replica.standing().role == Role::Looking);
+        assert!(replica.unanswered_ticks() <= tick + 2 * CONTACT_TICKS);
+    }
+    ensemble.run(HEARTBEAT_TICKS);
+    assert!(stood >= 2, "or nothing was tried");
+    assert_eq!(ensemble.leader(), leader, "the others hear it");
+    assert!(ensemble.members[&follower].unanswered_ticks() >= 100 - 2 * CONTACT_TICKS);
+    // Another leader is another matter.
+    ensemble.cut.insert(leader);
+    ensemble.members.get_mut(&follower).unwrap().options.election_slot = 4;
+    let third = 1 + 2 + 3 - leader - follower;
+    for server in [third, follower] {
+        ensemble.members.get_mut(&server).unwrap().is_gone(ServerId(leader));
+        ensemble.run(2);
+    }
+    ensemble.run(20);
+    assert_eq!(ensemble.leader(), third);
+    assert!(ensemble.members[&follower].unanswered_ticks() <= 2 * CONTACT_TICKS);
+}
+
+#[test]
+fn who_has_shown_to_live_in_the_last_tick_of_a_session_resumes_it() {
     let mut replica = single();
     run(&mut replica);
     replica.session_opened(SessionId(9), 1000);
     for _ in 0..20 {
         replica.tick();
     }
-    replica.submit([Command {
-        op: OpCode::AttachSession,
-        session: SessionId(9),
-        ..command(0)
-    }]);
+    replica.touch(&[SessionId(9)]);
+    replica.submit([attach(1)]);
     replica.tick();
     let proposed: Vec<OpCode> = std::iter::from_fn(|| replica.poll(5).unwrap())
         .flat_map(|work| work.append)
@@ -855,4 +1069,29 @@ fn who_resumes_a_session_in_its_last_tick_keeps_it() {
         .map(|command| command.op)
         .collect();
     assert_eq!(proposed, [OpCode::AttachSession]);
+}
+
+#[test]
+fn who_only_asks_for_a_session_does_not_keep_it_alive() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let (leader, follower) = (ensemble.leader(), ensemble.follower());
+    let closings = |ensemble: &Ensemble| {
+        let entries = ensemble.members[&leader].raft.raft.raft_log.all_entries();
+        let commands = entries.iter().flat_map(commands);
+        commands.filter(|command| command.op == OpCode::CloseSession).count()
+    };
+    for asked in [leader, follower] {
+        for replica in ensemble.members.values_mut() {
+            replica.session_opened(SessionId(9), 1000);
+        }
+        let before = closings(&ensemble);
+        for _ in 0..6 {
+            // The password is wrong, and so nothing changes when this is applied.
+            ensemble.members.get_mut(&asked).unwrap().submit([attach(asked)]);
+            ensemble.run(15);
+        }
+        let is_closed = closings(&ensemble) > before;
+        assert!(is_closed, "its owner is silent, and server {asked} was asked");
+    }
 }

@@ -2,7 +2,8 @@
 
 use crate::proto::SessionId;
 
-/// Sessions that gave a sign of life which the leader has not confirmed. As many as this server has connections, at most.
+/// Sessions that gave a sign of life which the leader has not confirmed. As many as this server has connections, at most; at
+/// a server that has just led, as many as the ensemble has sessions.
 #[derive(Default)]
 pub(super) struct Touches {
     /// Sent with the message of this number, or not sent yet.

@@ -8,6 +8,8 @@
 //!
 //! How far the own log reaches is what was reported to be on disk. raft-rs' own account of that falls back as soon as a
 //! snapshot arrives, while the entries still stand there: who went by it was told that it had forgotten them, and stopped.
+//! What another leader has others put in the place of is gone from it at once: it was not committed, and whoever leads again
+//! with other entries there, which are not on its disk yet, must not vouch for them.
 //!
 //! The memory is not stored: it helps as long as one server that remembers is up. A copy that is younger than a second may
 //! go unnoticed.
@@ -43,6 +45,11 @@ impl Witness {
     /// The own log is on disk up to `index`.
     pub(super) fn has(&mut self, index: u64) {
         self.own = self.own.max(index);
+    }
+
+    /// What the own log held behind `index` is replaced: none of it was committed.
+    pub(super) fn is_cut(&mut self, index: u64) {
+        self.own = self.own.min(index);
     }
 
     /// How far the own log reaches: this has been on disk, and what of it counts is still.

@@ -201,7 +201,10 @@ impl Driver {
             DriverInput::Barrier(connection) => self.replica.barrier(connection.0),
             DriverInput::Persisted(number) => self.persisted(number)?,
             DriverInput::Applied(applied) => match &mut self.progress.installing {
-                Some(installing) => installing.note(applied),
+                Some(installing) => {
+                    installing.note(applied);
+                    self.end_installation()?;
+                }
                 None => self.applied(applied),
             },
             DriverInput::Found { conf_state, registry } => self.found(conf_state, &registry),

@@ -9,12 +9,19 @@ use crate::state_machine::{Command, ConnectionId};
 
 impl Shared {
     /// A client wants a session, and this command opens or resumes it. At once, unless too many others are at it.
+    ///
+    /// Who resumes one and has its password lives. That must count before the command is applied: its deadline may pass
+    /// meanwhile. Who does not have it must not keep a session alive whose owner is dead; its id is known to many, since its
+    /// ephemerals tell. (Where the session is not known yet, it was opened a moment ago.)
     pub(super) fn begin_handshake(&self, command: Command) -> Option<Command> {
         let is_proven = SessionBody::decode(&command.body).is_ok_and(|body| {
             let state = self.state.read();
             let session = state.session(command.session);
             session.is_some_and(|session| session.has_password(&body.password))
         });
+        if is_proven {
+            self.signs.touch(command.session);
+        }
         self.handshakes.enter(command, is_proven, true)
     }
 
@@ -118,9 +125,10 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::connect::PASSWORD_BYTES;
     use crate::proto::{OpCode, SessionId, Xid};
     use crate::server::simulated::shared_alone;
-    use crate::state_machine::{Origin, ServerId};
+    use crate::state_machine::{Origin, ServerId, Stamp};
     use bytes::Bytes;
 
     fn large_value(connection: ConnectionId) -> Command {
@@ -146,6 +154,32 @@ mod tests {
             _ => panic!("nobody else is here"),
         });
         commands.map(|command| command.origin.connection.0).collect()
+    }
+
+    #[test]
+    fn who_resumes_a_session_gives_a_sign_of_its_life_if_the_password_is_right() {
+        let shared = shared_alone();
+        let handshake = |op, session, password| Command {
+            op,
+            session: SessionId(session),
+            body: SessionBody {
+                timeout_ms: 1000,
+                password: [password; PASSWORD_BYTES],
+            }
+            .to_bytes(),
+            ..large_value(ConnectionId(7))
+        };
+        let opens = handshake(OpCode::CreateSession, 9, 1);
+        let opened = shared.state.write().apply(&Stamp::default(), &opens, &mut Vec::new());
+        assert!(opened.result.is_ok());
+        let signs_of = |command| {
+            shared.begin_handshake(command);
+            shared.signs.next_tick()
+        };
+        assert_eq!(signs_of(handshake(OpCode::AttachSession, 9, 2)), []);
+        assert_eq!(signs_of(handshake(OpCode::AttachSession, 10, 1)), []);
+        assert_eq!(signs_of(handshake(OpCode::CreateSession, 11, 1)), []);
+        assert_eq!(signs_of(handshake(OpCode::AttachSession, 9, 1)), [SessionId(9)]);
     }
 
     #[test]
