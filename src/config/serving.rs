@@ -74,10 +74,15 @@ pub enum MemoryBudget {
 /// An event that is a minute late is of no use to anybody.
 const MOST_JITTER_MS: u32 = 60_000;
 
+/// The longest request that is taken, whatever `jute.maxbuffer` says, in bytes. A request is one command, which stands in the
+/// log in one piece; an entry of the log has 16 MiB, in which there must be room for whom the request comes from, too.
+pub const MOST_REQUEST_BYTES: u32 = 15 << 20;
+
 /// What clients may make the server hold. `None` stands for "unlimited".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest request frame, in bytes (`jute.maxbuffer`). Default 1 MiB − 1, ZooKeeper's.
+    /// The longest request frame, in bytes, at most [`MOST_REQUEST_BYTES`] (`jute.maxbuffer`). Default 1 MiB − 1,
+    /// ZooKeeper's.
     pub max_frame_bytes: u32,
     /// What a request may exceed that by once it is wrapped for the other servers, in bytes
     /// (`jute.maxbuffer.extrasize`). Default: as much as `max_frame_bytes`, as in ZooKeeper.
@@ -269,7 +274,7 @@ pub(super) const KEYS: &[Key] = &[
             max: JAVA_INT_MAX,
             set: |draft, bytes| draft.config.limits.max_frame_bytes = bytes,
         },
-        "the longest request",
+        "the longest request; more than 15728640 counts as that, for the log holds no larger one",
     ),
     Key::honoured(
         "jute.maxbuffer.extrasize",

@@ -700,6 +700,35 @@ fn wrong_values_name_file_line_key_value_and_what_would_be_right() {
 }
 
 #[test]
+fn a_jute_maxbuffer_that_the_log_cannot_hold_is_cut_to_what_it_can_with_a_warning() {
+    let loaded = |bytes: u32| scene(&format!("{SAMPLE}jute.maxbuffer={bytes}\n")).load().unwrap();
+    let most = loaded(MOST_REQUEST_BYTES);
+    assert_eq!(
+        (most.config.limits.max_frame_bytes, most.notices),
+        (MOST_REQUEST_BYTES, vec![])
+    );
+    for bytes in [MOST_REQUEST_BYTES + 1, 17 << 20, i32::MAX as u32] {
+        let Loaded { config, notices } = loaded(bytes);
+        assert_eq!(config.limits.max_frame_bytes, MOST_REQUEST_BYTES);
+        let told: Vec<String> = notices.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "zoo.cfg:6: jute.maxbuffer: requests above 15728640 bytes are refused nevertheless, for the log holds no larger \
+                 one; expected at most that here, while clients may have more, for replies"
+            ]
+        );
+        assert_eq!(notices[0].severity, Severity::Warn);
+    }
+    let entry_bytes = u32::try_from(crate::storage::log::MAX_ENTRY_BYTES).unwrap();
+    assert_eq!(
+        entry_bytes - MOST_REQUEST_BYTES,
+        1 << 20,
+        "the room for who has sent it"
+    );
+}
+
+#[test]
 fn the_place_of_an_override_is_the_command_line() {
     let base = scene(SAMPLE);
     let problems = Scene {
