@@ -13,7 +13,7 @@ use crate::watch::{WatchLimits, Watches};
 use std::sync::Arc;
 
 /// What the parts of a lone server share that is fresh, and has none of these parts.
-pub(in crate::server) fn shared_alone() -> Arc<Shared> {
+pub(crate) fn shared_alone() -> Arc<Shared> {
     let plan = MemberPlan {
         server: ServerId(1),
         members: Members::default(),

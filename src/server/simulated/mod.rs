@@ -14,7 +14,7 @@ mod alone;
 mod crewed;
 mod disk;
 
-pub(super) use alone::shared_alone;
+pub(crate) use alone::shared_alone;
 pub(crate) use crewed::CrewedMember;
 pub(crate) use disk::SimulatedDisk;
 
