@@ -172,12 +172,15 @@ impl Status {
             (state.counts(), state.nodes_in_memory())
         };
         let mut gauges = client_gauges(&numbers, &counts, in_memory, shared, process);
+        let mut unset = Vec::new();
         if let Some(ensemble) = self.ensemble(shared) {
             gauges.extend(ensemble.gauges(&numbers.proposals, shared.role_age_ms()));
+            unset.extend(ensemble.unset_gauges());
         }
         let counters = shared.statistics.counters();
         Computed {
             gauges,
+            unset,
             sets: quota_gauges(shared.state.read().quota_totals()),
             counters: counters.map(|(name, counter)| (name, counter.load(Relaxed))).to_vec(),
         }
@@ -322,6 +325,11 @@ impl EnsembleStatus {
         }
     }
 
+    /// Gauges without a value: a follower of ZooKeeper's counts the observers that follow it, and we have no such ones.
+    fn unset_gauges(&self) -> Option<&'static str> {
+        (self.view.role == EnsembleRole::Follower).then_some("synced_observers")
+    }
+
     /// Gauges of ensembles. `followers` is ZooKeeper's name for `learners` before 3.6, which monitoring still reads.
     fn gauges(&self, proposals: &ProposalSizes, leading_ms: u64) -> Vec<(&'static str, Number)> {
         let count = |number: usize| whole(number as u64);
@@ -401,6 +409,12 @@ mod tests {
     fn a_leader_counts_the_others_and_everybody_counts_the_participants() {
         let gauges = |role| status(role).gauges(&ProposalSizes::default(), 77);
         assert_eq!(gauges(EnsembleRole::Follower), [("quorum_size", Number::Whole(4))]);
+        let unset = |role| status(role).unset_gauges();
+        assert_eq!(unset(EnsembleRole::Follower), Some("synced_observers"));
+        assert_eq!(
+            (unset(EnsembleRole::Leader), unset(EnsembleRole::Observer)),
+            (None, None)
+        );
         let expected = [
             ("quorum_size", 4),
             ("learners", 4),
