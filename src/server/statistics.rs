@@ -223,7 +223,7 @@ impl Statistics {
         self.checkpoint_wall_ms.store(wall_ms, Relaxed);
     }
 
-    /// zxid of the last checkpoint and when it was written, wall time in ms; 0 if this process has written none yet.
+    /// zxid of the last checkpoint and when it was written, wall time in ms; 0 if there is none yet.
     pub fn last_checkpoint(&self) -> (i64, i64) {
         (
             self.checkpoint_zxid.load(Relaxed),
