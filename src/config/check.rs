@@ -126,8 +126,6 @@ fn check_limits(draft: &mut Draft) {
             ),
         );
     }
-    let limits = &mut draft.config.limits;
-    limits.extra_frame_bytes = draft.pending.extra_frame_bytes.unwrap_or(limits.max_frame_bytes);
 }
 
 fn check_operating(draft: &mut Draft) {

@@ -84,9 +84,6 @@ pub struct Limits {
     /// The longest request frame, in bytes, at most [`MOST_REQUEST_BYTES`] (`jute.maxbuffer`). Default 1 MiB − 1,
     /// ZooKeeper's.
     pub max_frame_bytes: u32,
-    /// What a request may exceed that by once it is wrapped for the other servers, in bytes
-    /// (`jute.maxbuffer.extrasize`). Default: as much as `max_frame_bytes`, as in ZooKeeper.
-    pub extra_frame_bytes: u32,
     /// Connections from one address (`maxClientCnxns`). Default 60, ZooKeeper's.
     pub max_connections_per_address: Option<NonZeroU32>,
     /// Connections in all (`maxCnxns`). Default unlimited, as in ZooKeeper.
@@ -104,11 +101,11 @@ pub struct Limits {
     /// Memory for the tree, what is still to be written, and the log (`memoryBudget`, ours). Default 50 %:
     /// the other half is for the page cache, in which the disk engine's blocks live, and for bursts.
     pub memory_budget: MemoryBudget,
-    /// Replies and events queued for one connection, at least 1 (`outboundQueue.maxMessages`, ours). Default 1000: more
-    /// than any healthy client lags behind.
+    /// Events queued for one connection, at least 1 (`outboundQueue.maxMessages`, ours). Default 1000: more than any healthy
+    /// client lags behind. Replies need no such limit: there are no more of them than requests that were taken in.
     pub outbound_queue_messages: u32,
-    /// The same in bytes, at least 1 (`outboundQueue.maxBytes`, ours). Default 4 MiB: a few of the largest replies. One
-    /// message longer than this is still sent, alone.
+    /// Bytes of replies and events queued for one connection, at least 1 (`outboundQueue.maxBytes`, ours). Default 4 MiB: a
+    /// few of the largest replies. One message longer than this is still sent, alone.
     pub outbound_queue_bytes: u64,
     /// How long a connection's queue may stay full before the connection is closed, in milliseconds
     /// (`outboundQueue.stallTimeoutMs`, ours). Default 60,000: longer than any sensible session timeout.
@@ -122,7 +119,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_frame_bytes: 0xf_ffff,
-            extra_frame_bytes: 0xf_ffff,
             max_connections_per_address: NonZeroU32::new(60),
             max_connections: None,
             max_outstanding_requests: 1000,
@@ -277,17 +273,6 @@ pub(super) const KEYS: &[Key] = &[
         "the longest request; more than 15728640 counts as that, for the log holds no larger one",
     ),
     Key::honoured(
-        "jute.maxbuffer.extrasize",
-        "",
-        Setter::Number {
-            unit: Unit::Bytes,
-            min: 0,
-            max: JAVA_INT_MAX,
-            set: |draft, bytes| draft.pending.extra_frame_bytes = Some(bytes),
-        },
-        "what a stored request may exceed jute.maxbuffer by; as much again where it is not given",
-    ),
-    Key::honoured(
         "maxClientCnxns",
         "60",
         Setter::Optional {
@@ -375,7 +360,7 @@ pub(super) const KEYS: &[Key] = &[
             max: JAVA_INT_MAX,
             set: |draft, limit| draft.config.limits.outbound_queue_messages = limit,
         },
-        "replies and events queued for one connection, above which it is not read (ours)",
+        "events queued for one connection, above which it is neither read nor answered (ours)",
     ),
     Key::honoured(
         "outboundQueue.maxBytes",
@@ -385,7 +370,7 @@ pub(super) const KEYS: &[Key] = &[
             min: 1,
             set: |draft, limit| draft.config.limits.outbound_queue_bytes = limit,
         },
-        "the same limit in bytes (ours)",
+        "bytes of replies and events queued for one connection, above which it is neither read nor answered (ours)",
     ),
     Key::honoured(
         "outboundQueue.stallTimeoutMs",

@@ -140,10 +140,7 @@ const LISTENERS: &[Case] = &[
         c.reads.read_only_mode && c.four_letter_words.allows("isro")
     }),
     ("linearizableReads", "true", |c| c.reads.linearizable),
-    ("jute.maxbuffer", "0x9fffff", |c| {
-        c.limits.max_frame_bytes == 0x9f_ffff && c.limits.extra_frame_bytes == 0x9f_ffff
-    }),
-    ("jute.maxbuffer.extrasize", "512", |c| c.limits.extra_frame_bytes == 512),
+    ("jute.maxbuffer", "0x9fffff", |c| c.limits.max_frame_bytes == 0x9f_ffff),
     ("maxClientCnxns", "0", |c| {
         c.limits.max_connections_per_address.is_none()
     }),
@@ -697,6 +694,24 @@ fn wrong_values_name_file_line_key_value_and_what_would_be_right() {
         let text = format!("# a comment\ndataDir=/data\n\n{line}\n");
         assert_eq!(scene(&text).problems(), [format!("zoo.cfg:4: {expected}")], "{line}");
     }
+}
+
+#[test]
+fn keys_that_would_do_nothing_here_are_told_when_they_are_set() {
+    let text = format!("{SAMPLE}jute.maxbuffer.extrasize=512\nconnectToLearnerMasterLimit=5\n");
+    let told = "accepted, has no meaning here:";
+    assert_eq!(
+        scene(&text).notices(),
+        [
+            format!(
+                "Info zoo.cfg:6: jute.maxbuffer.extrasize: {told} it is for what ZooKeeper's servers read of their own files and \
+                 of each other; a request has jute.maxbuffer"
+            ),
+            format!(
+                "Info zoo.cfg:7: connectToLearnerMasterLimit: {told} a server tries to reach the others until it does"
+            ),
+        ]
+    );
 }
 
 #[test]
