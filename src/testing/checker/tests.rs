@@ -346,6 +346,16 @@ fn an_ephemeral_that_outlives_its_session_or_goes_before_it_is_found() {
 }
 
 #[test]
+fn an_ephemeral_of_somebody_else_is_found() {
+    for (ephemeral, owner) in [(true, SESSION_B), (true, 0), (false, SESSION_A)] {
+        let mut scribe = Scribe::new();
+        scribe.done(A, create("/e", "1", ephemeral), 1, Ok(Answer::Created("/e".to_owned())));
+        scribe.get(B, "/e", "1", 1, stat(1, 1, 0, owner));
+        scribe.breaks(Promise::EphemeralIffSession);
+    }
+}
+
+#[test]
 fn an_early_expiry_is_found() {
     let mut scribe = Scribe::new();
     scribe.create(A, "/a", "1", 1);
