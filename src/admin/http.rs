@@ -163,7 +163,8 @@ fn question(name: &str, request: &Request<Incoming>, peer: SocketAddr, is_post: 
 
 fn exposition(status: &Status) -> String {
     let process = Process::look();
-    let computed = match status.serving() {
+    // Whomever it serves: counters that were 0 while there is no leader would count their whole lives again behind it.
+    let computed = match status.present() {
         Some(shared) => status.computed(&shared, &process),
         None => Computed::default(),
     };
@@ -200,6 +201,9 @@ mod tests {
     use crate::admin::metrics::Registry;
     use crate::admin::status::Directories;
     use crate::config::Config;
+    use crate::server::Service;
+    use crate::server::simulated::shared_alone;
+    use std::sync::atomic::Ordering::Relaxed;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     /// What a listener of a server that was never started answers to these bytes.
@@ -256,6 +260,24 @@ mod tests {
         assert!(answer.contains("\njvm_memory_bytes_used{area=\"heap\",} "), "{answer}");
         let answer = ask(Site::Metrics, "GET /commands HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    }
+
+    #[test]
+    fn counters_do_not_fall_while_nobody_is_served() {
+        let status = Status::new(
+            Config::embedded_default(),
+            Directories::default(),
+            Arc::new(Registry::default()),
+        );
+        assert!(exposition(&status).contains("\nconnection_rejected 0.0\n"));
+        let shared = shared_alone();
+        shared.statistics.connections_rejected.store(5, Relaxed);
+        status.attach(Arc::downgrade(&shared));
+        assert_eq!(shared.service(), Service::Nobody);
+        let text = exposition(&status);
+        for line in ["connection_rejected 5.0", "disk_is_short 0.0", "memory_is_short 0.0"] {
+            assert!(text.contains(&format!("\n{line}\n")), "{line} is not in\n{text}");
+        }
     }
 
     #[tokio::test]

@@ -160,6 +160,7 @@ impl Status {
         shared.statistics.reset();
         if self.config.metrics.provider != MetricsProvider::Prometheus {
             self.registry.reset();
+            shared.statistics.reset_counters();
         }
     }
 
@@ -171,24 +172,15 @@ impl Status {
             (state.counts(), state.nodes_in_memory())
         };
         let mut gauges = client_gauges(&numbers, &counts, in_memory, shared, process);
+        let mut unset = Vec::new();
         if let Some(ensemble) = self.ensemble(shared) {
             gauges.extend(ensemble.gauges(&numbers.proposals, shared.role_age_ms()));
+            unset.extend(ensemble.unset_gauges());
         }
-        let statistics = &shared.statistics;
-        let counters = [
-            ("accepts_failed", &statistics.accepts_failed),
-            ("bytes_received_count", &statistics.bytes_received),
-            ("clients_ahead", &statistics.clients_ahead),
-            ("connection_rejected", &statistics.connections_rejected),
-            ("malformed_connections_closed", &statistics.malformed),
-            ("request_throttle_wait_count", &statistics.pauses),
-            ("sessionless_connections_expired", &statistics.handshakes_timed_out),
-            ("slow_clients_closed", &statistics.slow_clients),
-            ("unsuccessful_handshake", &statistics.tls_handshakes_failed),
-            ("watches_refused", &statistics.watches_refused),
-        ];
+        let counters = shared.statistics.counters();
         Computed {
             gauges,
+            unset,
             sets: quota_gauges(shared.state.read().quota_totals()),
             counters: counters.map(|(name, counter)| (name, counter.load(Relaxed))).to_vec(),
         }
@@ -333,6 +325,11 @@ impl EnsembleStatus {
         }
     }
 
+    /// Gauges without a value: a follower of ZooKeeper's counts the observers that follow it, and we have no such ones.
+    fn unset_gauges(&self) -> Option<&'static str> {
+        (self.view.role == EnsembleRole::Follower).then_some("synced_observers")
+    }
+
     /// Gauges of ensembles. `followers` is ZooKeeper's name for `learners` before 3.6, which monitoring still reads.
     fn gauges(&self, proposals: &ProposalSizes, leading_ms: u64) -> Vec<(&'static str, Number)> {
         let count = |number: usize| whole(number as u64);
@@ -376,6 +373,7 @@ impl EnsembleStatus {
 mod tests {
     use super::*;
     use crate::server::PeerView;
+    use crate::server::simulated::shared_alone;
     use crate::state_machine;
 
     fn status(role: EnsembleRole) -> EnsembleStatus {
@@ -411,6 +409,12 @@ mod tests {
     fn a_leader_counts_the_others_and_everybody_counts_the_participants() {
         let gauges = |role| status(role).gauges(&ProposalSizes::default(), 77);
         assert_eq!(gauges(EnsembleRole::Follower), [("quorum_size", Number::Whole(4))]);
+        let unset = |role| status(role).unset_gauges();
+        assert_eq!(unset(EnsembleRole::Follower), Some("synced_observers"));
+        assert_eq!(
+            (unset(EnsembleRole::Leader), unset(EnsembleRole::Observer)),
+            (None, None)
+        );
         let expected = [
             ("quorum_size", 4),
             ("learners", 4),
@@ -426,6 +430,40 @@ mod tests {
         ];
         let expected = expected.map(|(name, value)| (name, Number::Whole(value)));
         assert_eq!(gauges(EnsembleRole::Leader), expected);
+    }
+
+    #[test]
+    fn a_reset_begins_every_counter_anew_but_none_of_prometheus() {
+        for provider in [MetricsProvider::Internal, MetricsProvider::Prometheus] {
+            let mut config = Config::embedded_default();
+            config.metrics.provider = provider;
+            let status = Status::new(config, Directories::default(), Arc::default());
+            let shared = shared_alone();
+            let statistics = &shared.statistics;
+            for (_, counter) in statistics.counters() {
+                counter.store(5, Relaxed);
+            }
+            for number in [&statistics.packets_received, &statistics.auth_failed] {
+                number.store(5, Relaxed);
+            }
+            status.reset(&shared);
+            let computed = status.computed(&shared, &Process::look());
+            let left = if provider == MetricsProvider::Prometheus { 5 } else { 0 };
+            assert!(
+                computed.counters.iter().all(|(_, value)| *value == left),
+                "{provider:?}: {:?}",
+                computed.counters
+            );
+            let gauge = |name| {
+                computed
+                    .gauges
+                    .iter()
+                    .find(|(other, _)| *other == name)
+                    .map(|(_, value)| *value)
+            };
+            assert_eq!(gauge("packets_received"), Some(Number::Whole(0)));
+            assert_eq!(gauge("auth_failed_count"), Some(Number::Whole(5)));
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@
 //! Left out on purpose: ZooKeeper's `.dynamic.next`, which holds a membership that is proposed; here the log does. Files
 //! of older versions stay where they are, as with ZooKeeper.
 
-use crate::config::{Config, DYNAMIC_CONFIG_FILE, Membership, point_to_dynamic_file, properties};
+use crate::config::properties::{self, Encoding};
+use crate::config::{Config, DYNAMIC_CONFIG_FILE, Membership, point_to_dynamic_file};
 use crate::membership::{Members, ServerId};
 use crate::server::Shared;
 use std::ffi::OsString;
@@ -100,11 +101,11 @@ impl DynamicFile {
         // Behind a symbolic link, as in a container's mounted configuration, the file itself is meant.
         let zoo_cfg = self.zoo_cfg.canonicalize();
         let zoo_cfg = zoo_cfg.map_err(|error| KeepError::Read(self.zoo_cfg.clone(), error))?;
-        let text = read(&zoo_cfg)?;
+        let (text, encoding) = read(&zoo_cfg)?;
         let dynamic = beside(&zoo_cfg, &format!(".dynamic.{:x}", members.version));
         let servers = servers_of(members);
         if fs::read_to_string(&dynamic).ok().as_ref() != Some(&servers) {
-            replace(&dynamic, &servers, None)?;
+            replace(&dynamic, servers.as_bytes(), None)?;
         }
         let mine = members.servers.get(&self.me);
         let erase_client_address = mine.is_some_and(|mine| mine.client.is_some());
@@ -120,9 +121,9 @@ impl DynamicFile {
             properties::parse(&text).is_ok_and(|entries| entries.iter().any(|entry| entry.key == DYNAMIC_CONFIG_FILE));
         if !had_one {
             // The last one that a person has written in one piece.
-            replace(&beside(&zoo_cfg, ".bak"), &text, Some(&zoo_cfg))?;
+            replace(&beside(&zoo_cfg, ".bak"), &encoding.encode(&text), Some(&zoo_cfg))?;
         }
-        replace(&zoo_cfg, &rewritten, Some(&zoo_cfg))?;
+        replace(&zoo_cfg, &encoding.encode(&rewritten), Some(&zoo_cfg))?;
         tracing::info!(
             version = format_args!("{:x}", members.version),
             file = %dynamic.display(),
@@ -153,8 +154,9 @@ fn servers_of(members: &Members) -> String {
     lines.join("\n")
 }
 
-fn read(path: &Path) -> Result<String, KeepError> {
-    fs::read_to_string(path).map_err(|error| KeepError::Read(path.to_owned(), error))
+fn read(path: &Path) -> Result<(String, Encoding), KeepError> {
+    let bytes = fs::read(path).map_err(|error| KeepError::Read(path.to_owned(), error))?;
+    Ok(properties::decode(bytes))
 }
 
 /// `path` with something appended to its name.
@@ -164,10 +166,10 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Puts a file with this text in the place of another, whole or not at all, with the rights of `like`.
-fn replace(path: &Path, text: &str, like: Option<&Path>) -> Result<(), KeepError> {
+/// Puts a file with these bytes in the place of another, whole or not at all, with the rights of `like`.
+fn replace(path: &Path, bytes: &[u8], like: Option<&Path>) -> Result<(), KeepError> {
     let temporary = beside(path, ".tmp");
-    let written = write_durably(&temporary, text, like).and_then(|()| fs::rename(&temporary, path));
+    let written = write_durably(&temporary, bytes, like).and_then(|()| fs::rename(&temporary, path));
     let written = written.and_then(|()| match path.parent() {
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),
@@ -179,13 +181,13 @@ fn replace(path: &Path, text: &str, like: Option<&Path>) -> Result<(), KeepError
     })
 }
 
-fn write_durably(path: &Path, text: &str, like: Option<&Path>) -> io::Result<()> {
+fn write_durably(path: &Path, bytes: &[u8], like: Option<&Path>) -> io::Result<()> {
     let mut file = File::create(path)?;
     if let Some(like) = like {
         // There may be passwords in it.
         file.set_permissions(fs::metadata(like)?.permissions())?;
     }
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()
 }
 
@@ -265,6 +267,17 @@ mod tests {
         let written = fs::metadata(&files.zoo_cfg).unwrap().modified().unwrap();
         files.write(&members(0xb1)).unwrap();
         assert_eq!(fs::metadata(&files.zoo_cfg).unwrap().modified().unwrap(), written);
+    }
+
+    #[test]
+    fn a_file_in_latin_1_keeps_its_bytes() {
+        let (directory, files) = scene();
+        let cfg = [b"# f\xfcr alle: \xc3\xa4\n", CFG.as_bytes()].concat();
+        fs::write(&files.zoo_cfg, &cfg).unwrap();
+        files.write(&members(1)).unwrap();
+        let now = fs::read(&files.zoo_cfg).unwrap();
+        assert!(now.starts_with(b"# f\xfcr alle: \xc3\xa4\n# ours\n"), "{now:?}");
+        assert_eq!(fs::read(directory.path().join("zoo.cfg.bak")).unwrap(), cfg);
     }
 
     #[test]

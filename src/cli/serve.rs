@@ -4,7 +4,9 @@ use super::doors::{self, DoorError};
 use super::dynamic_file::DynamicFile;
 use super::{machine, peers};
 use crate::admin::{self, Directories, FourLetterAnswers, Registry, Status};
-use crate::config::{self, Base, Config, Membership, MemoryBudget, MetricsProvider, Notice, Severity, Sources};
+use crate::config::{
+    self, Base, Config, Membership, MemoryBudget, MetricsProvider, Notice, Severity, Sources, properties,
+};
 use crate::membership::Members;
 use crate::net::{self, Descriptors};
 use crate::server::authentication::DigestAlgorithm;
@@ -141,7 +143,7 @@ fn load_config(arguments: &ServeArguments) -> Result<Config, ServeError> {
     let base = match arguments.base.as_slice() {
         [] => Base::Embedded,
         [_] => {
-            text = std::fs::read_to_string(&path).map_err(|error| ServeError::Unreadable(path.clone(), error))?;
+            text = read_text(&path).map_err(|error| ServeError::Unreadable(path.clone(), error))?;
             Base::File {
                 path: &path,
                 text: &text,
@@ -179,8 +181,13 @@ fn tell(notices: &[Notice]) {
     }
 }
 
+/// Reads a text in whatever of both it is written that Java reads: zoo.cfg may be older than UTF-8.
+fn read_text(path: &Path) -> std::io::Result<String> {
+    Ok(properties::decode(std::fs::read(path)?).0)
+}
+
 fn read_small_file(path: &Path) -> Result<Option<String>, String> {
-    match std::fs::read_to_string(path) {
+    match read_text(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
@@ -499,4 +506,22 @@ fn rules(config: &Config) -> Rules {
             Rules::X509_SCHEME,
             config.auth.providers.contains(&config::AuthProvider::X509),
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zoo_cfg_in_latin_1_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let zoo_cfg = directory.path().join("zoo.cfg");
+        std::fs::write(&zoo_cfg, b"# f\xfcr alle\ndataDir=/d\xe4ta\nclientPort=2181\n").unwrap();
+        let arguments = ServeArguments {
+            base: vec![zoo_cfg.display().to_string()],
+            overrides: Vec::new(),
+        };
+        let config = load_config(&arguments).unwrap();
+        assert_eq!(config.storage.data_dir, Path::new("/d\u{e4}ta"));
+    }
 }

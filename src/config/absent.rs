@@ -30,7 +30,6 @@ pub(super) const KEYS: &[Key] = &[
         "true",
         "the digest of the tree cannot be switched off",
     ),
-    Key::missing("connectToLearnerMasterLimit", "0", "initLimit is used"),
     Key::missing(
         "cnxTimeout",
         "5000",
@@ -193,6 +192,14 @@ pub(super) const KEYS: &[Key] = &[
     ),
     // Without a meaning.
     Key::no_meaning("serverCnxnFactory", "there is one kind of network layer here"),
+    Key::no_meaning(
+        "jute.maxbuffer.extrasize",
+        "it is for what ZooKeeper's servers read of their own files and of each other; a request has jute.maxbuffer",
+    ),
+    Key::no_meaning(
+        "connectToLearnerMasterLimit",
+        "a server tries to reach the others until it does",
+    ),
     Key::no_meaning("electionPortBindRetry", "there is no port for elections"),
     Key::no_meaning(
         "closeSessionTxn.enabled",

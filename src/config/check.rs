@@ -7,6 +7,7 @@ use super::draft::{Draft, PendingStore, PendingTls};
 use super::load::ReadFile;
 use super::membership::check_membership;
 use super::operating::FourLetterWords;
+use super::serving::MOST_REQUEST_BYTES;
 use super::tls::{ClientAuth, Store, StoreKind, TlsEndpoint, TlsVersion};
 use super::value::{JAVA_INT_MAX, Secret};
 use crate::membership::{Address, Host};
@@ -114,7 +115,17 @@ fn check_sessions(draft: &mut Draft) {
 
 fn check_limits(draft: &mut Draft) {
     let limits = &mut draft.config.limits;
-    limits.extra_frame_bytes = draft.pending.extra_frame_bytes.unwrap_or(limits.max_frame_bytes);
+    if limits.max_frame_bytes > MOST_REQUEST_BYTES {
+        limits.max_frame_bytes = MOST_REQUEST_BYTES;
+        // It is no error: clients read the same setting as a limit for replies, which may be longer.
+        draft.warn_about(
+            "jute.maxbuffer",
+            format!(
+                "requests above {MOST_REQUEST_BYTES} bytes are refused nevertheless, for the log holds no larger one; \
+                 expected at most that here, while clients may have more, for replies"
+            ),
+        );
+    }
 }
 
 fn check_operating(draft: &mut Draft) {

@@ -16,8 +16,8 @@ pub struct Cluster {
     pub membership: Membership,
     /// Whether this server votes (`peerType`, corrected by its `server.N` line). Default that it does.
     pub peer_type: PeerType,
-    /// Ticks in which a server must have caught up with its leader, at least 1 (`initLimit`). Required in an ensemble.
-    /// Default 10, the value of ZooKeeper's sample file.
+    /// Ticks in which one of ZooKeeper's servers must have caught up with its leader, at least 1 (`initLimit`); here it is only
+    /// shown. Required in an ensemble, as there. Default 10, the value of its sample file.
     pub init_limit_ticks: u32,
     /// Ticks after which a server that hears nothing from the others closes its clients' connections, at least 1
     /// (`syncLimit`). Required in an ensemble. Default 5, the value of ZooKeeper's sample file.
@@ -147,7 +147,8 @@ pub(super) const KEYS: &[Key] = &[
             max: JAVA_INT_MAX,
             set: |draft, limit| draft.pending.init_limit_ticks = limit,
         },
-        "the time that a server has to catch up with its leader; required in an ensemble",
+        "required in an ensemble and shown by conf, as in ZooKeeper, but limits nothing: a server that catches up with its \
+         leader may take as long as it needs",
     ),
     Key::honoured(
         "syncLimit",

@@ -38,7 +38,6 @@ pub(super) struct Pending {
     pub(super) data_log_dir: Option<PathBuf>,
     pub(super) min_session_timeout_ms: Option<u32>,
     pub(super) max_session_timeout_ms: Option<u32>,
-    pub(super) extra_frame_bytes: Option<u32>,
     pub(super) four_letter_words: Option<BTreeSet<String>>,
     pub(super) auth_providers: BTreeMap<String, AuthProvider>,
     pub(super) enforce_auth: bool,

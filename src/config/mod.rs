@@ -49,7 +49,7 @@ pub use operating::{
     Admin, Audit, ConnectionThrottle, FOUR_LETTER_WORDS, FourLetterWords, Metrics, MetricsProvider, Throttle,
 };
 pub use rewrite::{DYNAMIC_CONFIG_FILE, point_to_dynamic_file};
-pub use serving::{Limits, Listeners, MemoryBudget, Reads, Sessions};
+pub use serving::{Limits, Listeners, MOST_REQUEST_BYTES, MemoryBudget, Reads, Sessions};
 pub use storing::{Purge, Storage, Tree};
 pub use table::{SettingReference, reference, render_reference};
 pub use tls::{ClientAuth, Store, StoreKind, Tls, TlsEndpoint, TlsVersion};

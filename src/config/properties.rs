@@ -5,9 +5,42 @@
 //! do not count. The key ends at the first unescaped `=`, `:` or blank. Escapes are `\t \n \r \f \uXXXX`; a backslash
 //! before anything else stands for that character.
 //!
-//! Three differences from Java, on purpose: the text is UTF-8 where Java reads Latin-1 (what an editor writes today is
-//! what the server sees); a byte order mark at the start is skipped instead of becoming part of the first key; and a
+//! Three differences from Java, on purpose: what is UTF-8 is read as that, where Java reads Latin-1 always (what an editor
+//! writes today is what the server sees; what is no UTF-8 is Latin-1 here too); a byte order mark at the start is skipped instead of becoming part of the first key; and a
 //! backslash at the very end of a file makes no entry without key and value.
+
+/// What the bytes of a file stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// What editors write today.
+    Utf8,
+    /// Each byte is a character, as Java reads these files.
+    Latin1,
+}
+
+/// The text of a file, and how it is written there.
+pub fn decode(bytes: Vec<u8>) -> (String, Encoding) {
+    match String::from_utf8(bytes) {
+        Ok(text) => (text, Encoding::Utf8),
+        Err(error) => {
+            let characters = error.as_bytes().iter().map(|byte| char::from(*byte));
+            (characters.collect(), Encoding::Latin1)
+        }
+    }
+}
+
+impl Encoding {
+    /// The bytes of a text: of one that was decoded, those that it had. What Latin-1 lacks becomes a question mark.
+    pub fn encode(self, text: &str) -> Vec<u8> {
+        match self {
+            Encoding::Utf8 => text.as_bytes().to_vec(),
+            Encoding::Latin1 => text
+                .chars()
+                .map(|character| u8::try_from(character).unwrap_or(b'?'))
+                .collect(),
+        }
+    }
+}
 
 /// One `key = value` of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -259,6 +292,24 @@ mod tests {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect();
             assert_eq!(pairs(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_utf_8_is_latin_1_as_for_java() {
+        for (bytes, expected, encoding) in [
+            (&b"a=b"[..], "b", Encoding::Utf8),
+            ("a=\u{e4}".as_bytes(), "\u{e4}", Encoding::Utf8),
+            (&b"# \xe4\xf6\xfc\na=b"[..], "b", Encoding::Latin1),
+            (&b"a=\xe4 \xc3\xa4"[..], "\u{e4} \u{c3}\u{a4}", Encoding::Latin1),
+            (&b"a=\xff\x80"[..], "\u{ff}\u{80}", Encoding::Latin1),
+        ] {
+            let (text, found) = decode(bytes.to_vec());
+            assert_eq!(
+                (pairs(&text), found),
+                (vec![("a".to_owned(), expected.to_owned())], encoding)
+            );
+            assert_eq!(found.encode(&text), bytes);
         }
     }
 

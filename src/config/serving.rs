@@ -74,14 +74,16 @@ pub enum MemoryBudget {
 /// An event that is a minute late is of no use to anybody.
 const MOST_JITTER_MS: u32 = 60_000;
 
+/// The longest request that is taken, whatever `jute.maxbuffer` says, in bytes. A request is one command, which stands in the
+/// log in one piece; an entry of the log has 16 MiB, in which there must be room for whom the request comes from, too.
+pub const MOST_REQUEST_BYTES: u32 = 15 << 20;
+
 /// What clients may make the server hold. `None` stands for "unlimited".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest request frame, in bytes (`jute.maxbuffer`). Default 1 MiB − 1, ZooKeeper's.
+    /// The longest request frame, in bytes, at most [`MOST_REQUEST_BYTES`] (`jute.maxbuffer`). Default 1 MiB − 1,
+    /// ZooKeeper's.
     pub max_frame_bytes: u32,
-    /// What a request may exceed that by once it is wrapped for the other servers, in bytes
-    /// (`jute.maxbuffer.extrasize`). Default: as much as `max_frame_bytes`, as in ZooKeeper.
-    pub extra_frame_bytes: u32,
     /// Connections from one address (`maxClientCnxns`). Default 60, ZooKeeper's.
     pub max_connections_per_address: Option<NonZeroU32>,
     /// Connections in all (`maxCnxns`). Default unlimited, as in ZooKeeper.
@@ -99,11 +101,11 @@ pub struct Limits {
     /// Memory for the tree, what is still to be written, and the log (`memoryBudget`, ours). Default 50 %:
     /// the other half is for the page cache, in which the disk engine's blocks live, and for bursts.
     pub memory_budget: MemoryBudget,
-    /// Replies and events queued for one connection, at least 1 (`outboundQueue.maxMessages`, ours). Default 1000: more
-    /// than any healthy client lags behind.
+    /// Events queued for one connection, at least 1 (`outboundQueue.maxMessages`, ours). Default 1000: more than any healthy
+    /// client lags behind. Replies need no such limit: there are no more of them than requests that were taken in.
     pub outbound_queue_messages: u32,
-    /// The same in bytes, at least 1 (`outboundQueue.maxBytes`, ours). Default 4 MiB: a few of the largest replies. One
-    /// message longer than this is still sent, alone.
+    /// Bytes of replies and events queued for one connection, at least 1 (`outboundQueue.maxBytes`, ours). Default 4 MiB: a
+    /// few of the largest replies. One message longer than this is still sent, alone.
     pub outbound_queue_bytes: u64,
     /// How long a connection's queue may stay full before the connection is closed, in milliseconds
     /// (`outboundQueue.stallTimeoutMs`, ours). Default 60,000: longer than any sensible session timeout.
@@ -117,7 +119,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_frame_bytes: 0xf_ffff,
-            extra_frame_bytes: 0xf_ffff,
             max_connections_per_address: NonZeroU32::new(60),
             max_connections: None,
             max_outstanding_requests: 1000,
@@ -269,18 +270,7 @@ pub(super) const KEYS: &[Key] = &[
             max: JAVA_INT_MAX,
             set: |draft, bytes| draft.config.limits.max_frame_bytes = bytes,
         },
-        "the longest request",
-    ),
-    Key::honoured(
-        "jute.maxbuffer.extrasize",
-        "",
-        Setter::Number {
-            unit: Unit::Bytes,
-            min: 0,
-            max: JAVA_INT_MAX,
-            set: |draft, bytes| draft.pending.extra_frame_bytes = Some(bytes),
-        },
-        "what a stored request may exceed jute.maxbuffer by; as much again where it is not given",
+        "the longest request; more than 15728640 counts as that, for the log holds no larger one",
     ),
     Key::honoured(
         "maxClientCnxns",
@@ -370,7 +360,7 @@ pub(super) const KEYS: &[Key] = &[
             max: JAVA_INT_MAX,
             set: |draft, limit| draft.config.limits.outbound_queue_messages = limit,
         },
-        "replies and events queued for one connection, above which it is not read (ours)",
+        "events queued for one connection, above which it is neither read nor answered (ours)",
     ),
     Key::honoured(
         "outboundQueue.maxBytes",
@@ -380,7 +370,7 @@ pub(super) const KEYS: &[Key] = &[
             min: 1,
             set: |draft, limit| draft.config.limits.outbound_queue_bytes = limit,
         },
-        "the same limit in bytes (ours)",
+        "bytes of replies and events queued for one connection, above which it is neither read nor answered (ours)",
     ),
     Key::honoured(
         "outboundQueue.stallTimeoutMs",

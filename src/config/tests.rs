@@ -140,10 +140,7 @@ const LISTENERS: &[Case] = &[
         c.reads.read_only_mode && c.four_letter_words.allows("isro")
     }),
     ("linearizableReads", "true", |c| c.reads.linearizable),
-    ("jute.maxbuffer", "0x9fffff", |c| {
-        c.limits.max_frame_bytes == 0x9f_ffff && c.limits.extra_frame_bytes == 0x9f_ffff
-    }),
-    ("jute.maxbuffer.extrasize", "512", |c| c.limits.extra_frame_bytes == 512),
+    ("jute.maxbuffer", "0x9fffff", |c| c.limits.max_frame_bytes == 0x9f_ffff),
     ("maxClientCnxns", "0", |c| {
         c.limits.max_connections_per_address.is_none()
     }),
@@ -697,6 +694,53 @@ fn wrong_values_name_file_line_key_value_and_what_would_be_right() {
         let text = format!("# a comment\ndataDir=/data\n\n{line}\n");
         assert_eq!(scene(&text).problems(), [format!("zoo.cfg:4: {expected}")], "{line}");
     }
+}
+
+#[test]
+fn keys_that_would_do_nothing_here_are_told_when_they_are_set() {
+    let text = format!("{SAMPLE}jute.maxbuffer.extrasize=512\nconnectToLearnerMasterLimit=5\n");
+    let told = "accepted, has no meaning here:";
+    assert_eq!(
+        scene(&text).notices(),
+        [
+            format!(
+                "Info zoo.cfg:6: jute.maxbuffer.extrasize: {told} it is for what ZooKeeper's servers read of their own files and \
+                 of each other; a request has jute.maxbuffer"
+            ),
+            format!(
+                "Info zoo.cfg:7: connectToLearnerMasterLimit: {told} a server tries to reach the others until it does"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_jute_maxbuffer_that_the_log_cannot_hold_is_cut_to_what_it_can_with_a_warning() {
+    let loaded = |bytes: u32| scene(&format!("{SAMPLE}jute.maxbuffer={bytes}\n")).load().unwrap();
+    let most = loaded(MOST_REQUEST_BYTES);
+    assert_eq!(
+        (most.config.limits.max_frame_bytes, most.notices),
+        (MOST_REQUEST_BYTES, vec![])
+    );
+    for bytes in [MOST_REQUEST_BYTES + 1, 17 << 20, i32::MAX as u32] {
+        let Loaded { config, notices } = loaded(bytes);
+        assert_eq!(config.limits.max_frame_bytes, MOST_REQUEST_BYTES);
+        let told: Vec<String> = notices.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "zoo.cfg:6: jute.maxbuffer: requests above 15728640 bytes are refused nevertheless, for the log holds no larger \
+                 one; expected at most that here, while clients may have more, for replies"
+            ]
+        );
+        assert_eq!(notices[0].severity, Severity::Warn);
+    }
+    let entry_bytes = u32::try_from(crate::storage::log::MAX_ENTRY_BYTES).unwrap();
+    assert_eq!(
+        entry_bytes - MOST_REQUEST_BYTES,
+        1 << 20,
+        "the room for who has sent it"
+    );
 }
 
 #[test]

@@ -21,8 +21,9 @@ use crate::storage::reconcile::{Reconciled, reconcile};
 use crate::storage::tree::{StoredGroups, TreeOptions, TreeReader, TreeStore};
 use crate::watch::Watches;
 use raft::prelude::{ConfState, Entry, EntryType};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Bytes of log that a member of an ensemble keeps in memory, and on disk, for others that lag: those that lag more are
 /// sent a snapshot.
@@ -103,13 +104,39 @@ struct Stores {
     loaded: Loaded,
     log: SegmentLog,
     reconciled: Reconciled,
+    /// When the tree was last written: wall time, ms.
+    written_ms: i64,
     /// How long reading the tree took, and the log.
     took: (Duration, Duration),
+}
+
+/// When something in this directory was last written, wall time in ms; 0 if nothing is there.
+fn last_written_ms(directory: &Path) -> i64 {
+    let mut latest = UNIX_EPOCH;
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => waiting.push(entry.path()),
+                // A file without a time, or one that has just gone, tells nothing.
+                metadata => {
+                    latest = metadata
+                        .and_then(|metadata| metadata.modified())
+                        .unwrap_or(latest)
+                        .max(latest)
+                }
+            }
+        }
+    }
+    let since = latest.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(0)
 }
 
 fn open_stores(files: &Files, directory: &DataDirectory, keeping: &mut Keeping) -> Result<Stores, Failure> {
     let started = Instant::now();
     let generations = Arc::new(Generations::open(files, directory.layout())?);
+    // Opening it may write.
+    let written_ms = last_written_ms(&generations.current());
     let mut tree = TreeStore::open(&generations.current(), keeping.tree)?;
     let members = tree.committed().and_then(|meta| store::decode_members(meta).ok());
     keeping.conf_state = members.map(|members| members.conf_state).unwrap_or_default();
@@ -131,6 +158,7 @@ fn open_stores(files: &Files, directory: &DataDirectory, keeping: &mut Keeping) 
             loaded,
             log,
             reconciled,
+            written_ms,
             took: (tree_took, log_took),
         }),
         Err(gap) => {
@@ -240,6 +268,7 @@ pub(super) fn recover(
         loaded,
         mut log,
         reconciled,
+        written_ms,
         took: (tree_took, log_took),
     } = if habits.is_alone {
         open_stores(&files, &directory, &mut keeping)?
@@ -296,6 +325,7 @@ pub(super) fn recover(
     });
     let state = &loaded.state;
     let memory = Memory::new(budget_bytes, state.zxid(), state.expected_memory_bytes());
+    let stored_zxid = state.zxid();
     let reader = memory.budget_bytes().map(|_| tree.reader());
     let shared = Arc::new_cyclic(|weak| {
         let chance = Chance::of_machine();
@@ -307,6 +337,9 @@ pub(super) fn recover(
             (clock, chance, boot),
         )
     });
+    if !loaded.is_new {
+        shared.statistics.checkpointed(stored_zxid.0, written_ms);
+    }
     shared.driver.push(DriverInput::Applied(AppliedTo {
         index: loaded.applied.index,
         term: loaded.applied.term,
@@ -369,13 +402,13 @@ pub(super) fn recover(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::{OpCode, SessionId, Xid};
     use crate::server::simulated::{NoWords, shared_alone};
-    use crate::state_machine::Stamp;
+    use crate::state_machine::{Command, Origin, Stamp};
     use crate::storage::log::{Durability, SnapshotMarker};
     use crate::storage::tree::Meta;
     use crate::watch::WatchLimits;
     use std::fs;
-    use std::path::Path;
 
     const MEMBER: Identity = Identity {
         cluster_id: 5,
@@ -651,6 +684,70 @@ mod tests {
             "{failure}"
         );
         assert_eq!(directory.identity(), alone);
+    }
+
+    /// What was stored of a lone server that had come to zxid 1, which was a request that failed.
+    fn at_zxid_1(tree: &Path) {
+        let mut state = State::new();
+        let command = Command {
+            origin: Origin::default(),
+            session: SessionId(0),
+            xid: Xid(0),
+            identities: [].into(),
+            op: OpCode::Delete,
+            body: Default::default(),
+        };
+        let stamp = Stamp {
+            time_ms: 0,
+            rules: Rules::default(),
+        };
+        assert!(state.apply(&stamp, &command, &mut Vec::new()).result.is_err());
+        let mut store = TreeStore::open(tree, TreeOptions::new(1)).expect("new");
+        let members = MembersAt {
+            conf_state: ConfState {
+                voters: vec![1],
+                ..ConfState::default()
+            },
+            ..MembersAt::default()
+        };
+        let applied = LogPoint { index: 3, term: 1 };
+        store::commit(&mut store, &state.take_dirty(), applied, &members).expect("commit");
+    }
+
+    #[test]
+    fn the_last_checkpoint_is_known_after_a_start() {
+        let place = tempfile::tempdir().expect("temporary directory");
+        let begun_ms = Clock::start().wall_ms();
+        let directory = damaged(place.path(), MEMBER, at_zxid_1);
+        let options = RecoveryOptions {
+            layout: directory.layout().clone(),
+            fresh: MEMBER,
+            log: LogOptions::new(Box::new(|| 3)),
+            tree: TreeOptions::new(1),
+        };
+        // Only one may have it.
+        drop(directory);
+        let habits = Habits {
+            rules: Rules::default(),
+            election_ticks: 10,
+            election_slot: 0,
+            is_alone: true,
+            participants: Vec::new(),
+        };
+        let (shared, _parts) = recover(
+            options,
+            u64::MAX,
+            habits,
+            shared_alone().settings.clone(),
+            Watches::new(WatchLimits::default()),
+            Box::new(|_| Box::new(NoWords)),
+        )
+        .expect("recovered");
+        let (zxid, written_ms) = shared.statistics.last_checkpoint();
+        assert_eq!(zxid, 1);
+        // Files have the time of the kernel's last tick.
+        let expected = begun_ms - 1000..=shared.clock.wall_ms();
+        assert!(expected.contains(&written_ms), "{written_ms} is not in {expected:?}");
     }
 
     #[test]

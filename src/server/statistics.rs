@@ -223,7 +223,7 @@ impl Statistics {
         self.checkpoint_wall_ms.store(wall_ms, Relaxed);
     }
 
-    /// zxid of the last checkpoint and when it was written, wall time in ms; 0 if this process has written none yet.
+    /// zxid of the last checkpoint and when it was written, wall time in ms; 0 if there is none yet.
     pub fn last_checkpoint(&self) -> (i64, i64) {
         (
             self.checkpoint_zxid.load(Relaxed),
@@ -250,7 +250,31 @@ impl Statistics {
         }
     }
 
-    /// The `srst` command: counts of packets and latencies begin anew.
+    /// Those of these numbers that are counters, under the names by which they are shown.
+    pub fn counters(&self) -> [(&'static str, &AtomicU64); 10] {
+        [
+            ("accepts_failed", &self.accepts_failed),
+            ("bytes_received_count", &self.bytes_received),
+            ("clients_ahead", &self.clients_ahead),
+            ("connection_rejected", &self.connections_rejected),
+            ("malformed_connections_closed", &self.malformed),
+            ("request_throttle_wait_count", &self.pauses),
+            ("sessionless_connections_expired", &self.handshakes_timed_out),
+            ("slow_clients_closed", &self.slow_clients),
+            ("unsuccessful_handshake", &self.tls_handshakes_failed),
+            ("watches_refused", &self.watches_refused),
+        ]
+    }
+
+    /// Those begin anew.
+    pub fn reset_counters(&self) {
+        for (_, counter) in self.counters() {
+            counter.store(0, Relaxed);
+        }
+    }
+
+    /// The `srst` command: counts of packets and latencies begin anew. Auth packets refused and slow writes of the log are counted
+    /// on, as in ZooKeeper.
     pub fn reset(&self) {
         self.packets_received.store(0, Relaxed);
         self.packets_sent.store(0, Relaxed);

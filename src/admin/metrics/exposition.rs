@@ -1,7 +1,7 @@
 //! The text that Prometheus fetches: that of Java's simpleclient 0.9.0, so that every dashboard made for ZooKeeper fits.
 //! Names without prefix or `_total`, the help text is the name, label blocks end with a comma.
 
-use super::{Computed, Registry};
+use super::{Computed, Number, Registry};
 use crate::admin::java;
 use crate::admin::process::Process;
 use std::fmt::Write as _;
@@ -13,7 +13,8 @@ const ADVANCED: &[(&str, f64)] = &[("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99)];
 /// Everything, and what there is to say of the process if it is given.
 pub(in crate::admin) fn expose(registry: &Registry, computed: &Computed, process: Option<&Process>) -> String {
     let mut text = Text(String::with_capacity(32 << 10));
-    for (name, number) in &computed.gauges {
+    let unset = computed.unset.iter().map(|name| (*name, Number::Whole(0)));
+    for (name, number) in computed.gauges.iter().copied().chain(unset) {
         text.head(name, name, "gauge");
         text.sample(name, "", number.as_f64());
     }

@@ -60,6 +60,8 @@ pub(super) struct GaugeSet {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Computed {
     pub(super) gauges: Vec<(&'static str, Number)>,
+    /// Gauges without a value, Java's null: Prometheus is told 0, and `mntr` says nothing, as in ZooKeeper.
+    pub(super) unset: Vec<&'static str>,
     /// Gauges that have a value per member of a set.
     pub(super) sets: Vec<GaugeSet>,
     /// Counters that are kept elsewhere.
@@ -221,6 +223,7 @@ mod tests {
                 ("znode_count", Number::Whole(5)),
                 ("avg_latency", Number::Fraction(0.0)),
             ],
+            unset: vec!["synced_observers"],
             sets: vec![GaugeSet {
                 name: "quota_count_limit_per_namespace",
                 values: vec![("my-app".to_owned(), 9)],
@@ -248,6 +251,7 @@ mod tests {
         }
         assert!(!lines.contains_key("p50_fsynctime"));
         assert!(!lines.contains_key("no_such_name"));
+        assert!(!lines.contains_key("synced_observers"));
         registry.reset();
         assert_eq!(dumped(&registry, &computed)["commit_count"], "0");
     }
@@ -261,6 +265,7 @@ mod tests {
         });
         let computed = Computed {
             gauges: vec![("znode_count", Number::Whole(5))],
+            unset: vec!["synced_observers"],
             sets: vec![GaugeSet {
                 name: "quota_count_limit_per_namespace",
                 values: vec![("a\"b".to_owned(), 9)],
@@ -270,6 +275,7 @@ mod tests {
         let text = expose(&registry, &computed, None);
         for expected in [
             "# HELP znode_count znode_count\n# TYPE znode_count gauge\nznode_count 5.0\n",
+            "# TYPE synced_observers gauge\nsynced_observers 0.0\n",
             "# TYPE quota_count_limit_per_namespace gauge\nquota_count_limit_per_namespace{key=\"a\\\"b\",} 9.0\n",
             "# HELP commit_count commit_count\n# TYPE commit_count counter\ncommit_count 3.0\n",
             "# HELP fsynctime fsynctime\n# TYPE fsynctime summary\nfsynctime{quantile=\"0.5\",} 1.0\n\

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 /// What the parts of a lone server share that is fresh, and has none of these parts.
-pub(in crate::server) fn shared_alone() -> Arc<Shared> {
+pub(crate) fn shared_alone() -> Arc<Shared> {
     let plan = MemberPlan {
         server: ServerId(1),
         members: Members::default(),

@@ -14,8 +14,7 @@ mod alone;
 mod crewed;
 mod disk;
 
-pub(crate) use alone::LargeValues;
-pub(super) use alone::shared_alone;
+pub(crate) use alone::{LargeValues, shared_alone};
 pub(crate) use crewed::CrewedMember;
 pub(crate) use disk::SimulatedDisk;
 

@@ -1,13 +1,16 @@
 //! Every answer against the timeline.
 
 use super::streams::Streams;
-use super::timeline::{Effect, Timeline};
+use super::timeline::{Effect, Timeline, has_happened, parts};
 use super::{Answer, Call, Promise, Request, Stat, Violation, violated};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const NO_NODE: i32 = -101;
 const BAD_VERSION: i32 = -103;
 const NODE_EXISTS: i32 = -110;
+
+/// Digits behind the name of a sequential znode.
+const SEQUENCE_DIGITS: usize = 10;
 
 /// What an answer says of a znode.
 enum Fact<'a> {
@@ -52,6 +55,7 @@ pub(super) fn check(streams: &Streams, timeline: &Timeline, violations: &mut Vec
     }
     judge.versions();
     judge.values();
+    judge.sequences();
 }
 
 impl Judge<'_> {
@@ -302,6 +306,46 @@ impl Judge<'_> {
         }
     }
 
+    /// The numbers of sequential znodes only grow, as long as their parent is there: no name is given out twice.
+    fn sequences(&mut self) {
+        let streams = self.streams;
+        let mut named: Vec<(i64, &str)> = Vec::new();
+        for call in streams.calls.iter().filter(|call| has_happened(call) == Some(true)) {
+            let Some((zxid, _)) = &call.reply else { continue };
+            for part in parts(call) {
+                if let (Request::Create { sequential: true, .. }, Some(Answer::Created(path))) =
+                    (part.request, part.answer)
+                {
+                    named.push((*zxid, path));
+                }
+            }
+        }
+        // Those of a multi have one zxid, and stay in its order.
+        named.sort_by_key(|(zxid, _)| *zxid);
+        let mut last: HashMap<&str, (i64, &str, i64)> = HashMap::new();
+        for (zxid, path) in named {
+            let Some((parent, number)) = parent_and_number(path) else {
+                continue;
+            };
+            if let Some((from, other, before)) = last.insert(parent, (zxid, path, number))
+                && number <= before
+                && !self.may_have_gone(parent, from, zxid)
+            {
+                let text = format!(
+                    "{path} was created at zxid {zxid:#x}, behind {other} at {from:#x}: a sequence does not go back"
+                );
+                self.violated(Promise::Durable, text);
+            }
+        }
+    }
+
+    /// Whether a znode may have been removed between two zxids.
+    fn may_have_gone(&self, path: &str, from: i64, to: i64) -> bool {
+        let changes = self.timeline.paths.get(path);
+        let mut changes = changes.into_iter().flat_map(|changes| changes.range(from..=to));
+        self.timeline.unknown_deletes.contains_key(path) || changes.any(|(_, change)| change.effect == Effect::Deleted)
+    }
+
     /// Each value is at one place: a create that happened twice made two znodes.
     fn values(&mut self) {
         let mut places: HashMap<(&[u8], &str), (&str, i64)> = HashMap::new();
@@ -326,6 +370,13 @@ impl Judge<'_> {
             }
         }
     }
+}
+
+/// The parent and the number of a sequential znode's name.
+fn parent_and_number(path: &str) -> Option<(&str, i64)> {
+    let (parent, name) = path.rsplit_once('/')?;
+    let number = name.get(name.len().checked_sub(SEQUENCE_DIGITS)?..)?;
+    Some((parent, number.parse().ok()?))
 }
 
 fn path_of(request: &Request) -> Option<&str> {

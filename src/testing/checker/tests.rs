@@ -346,6 +346,61 @@ fn an_ephemeral_that_outlives_its_session_or_goes_before_it_is_found() {
 }
 
 #[test]
+fn an_ephemeral_of_somebody_else_is_found() {
+    for (ephemeral, owner) in [(true, SESSION_B), (true, 0), (false, SESSION_A)] {
+        let mut scribe = Scribe::new();
+        scribe.done(A, create("/e", "1", ephemeral), 1, Ok(Answer::Created("/e".to_owned())));
+        scribe.get(B, "/e", "1", 1, stat(1, 1, 0, owner));
+        scribe.breaks(Promise::EphemeralIffSession);
+    }
+}
+
+#[test]
+fn a_name_that_is_given_out_twice_is_found() {
+    let next = |scribe: &mut Scribe, connection, value: &str, zxid, number| {
+        let request = Request::Create {
+            path: "/q/n-".to_owned(),
+            value: value.as_bytes().to_vec(),
+            ephemeral: false,
+            sequential: true,
+        };
+        let path = format!("/q/n-{number:010}");
+        scribe.done(connection, request, zxid, Ok(Answer::Created(path)));
+    };
+    let remove = |scribe: &mut Scribe, path: &str, zxid| {
+        let path = path.to_owned();
+        let request = Request::Delete { path, version: -1 };
+        scribe.done(A, request, zxid, Ok(Answer::Done));
+    };
+    let mut twice = Scribe::new();
+    twice.create(A, "/q", "1", 1);
+    next(&mut twice, A, "2", 2, 0);
+    let mut removed = Scribe {
+        events: twice.events.clone(),
+        calls: 100,
+        ..Scribe::default()
+    };
+    next(&mut twice, B, "3", 3, 0);
+    twice.breaks(Promise::Durable);
+
+    remove(&mut removed, "/q/n-0000000000", 3);
+    let mut anew = Scribe {
+        events: removed.events.clone(),
+        calls: 200,
+        ..Scribe::default()
+    };
+    next(&mut removed, B, "3", 4, 1);
+    removed.is_fine();
+    next(&mut removed, B, "4", 5, 0);
+    removed.breaks(Promise::Durable);
+
+    remove(&mut anew, "/q", 4);
+    anew.create(A, "/q", "5", 5);
+    next(&mut anew, B, "6", 6, 0);
+    anew.is_fine();
+}
+
+#[test]
 fn an_early_expiry_is_found() {
     let mut scribe = Scribe::new();
     scribe.create(A, "/a", "1", 1);

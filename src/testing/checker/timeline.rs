@@ -229,9 +229,18 @@ impl Timeline {
             version,
             promise: Promise::Durable,
         };
-        changes
+        let created = changes
             .entry(stat.czxid)
             .or_insert_with(|| seen(Effect::Created { owner: stat.owner }, Some(0)));
+        if let Effect::Created { owner } = created.effect
+            && owner != stat.owner
+        {
+            let text = format!(
+                "{path} was created at zxid {:#x} by the session {owner:#x}, 0 for no ephemeral, and is shown as that of {:#x}",
+                stat.czxid, stat.owner
+            );
+            violated(violations, Promise::EphemeralIffSession, text);
+        }
         let change = changes
             .entry(stat.mzxid)
             .or_insert_with(|| seen(Effect::Set, Some(stat.version)));
