@@ -511,6 +511,14 @@ fn rules(config: &Config) -> Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::authentication::{IDENTITIES, IDENTITY_BYTES};
+    use crate::storage::log::MAX_ENTRY_BYTES;
+
+    #[test]
+    fn the_largest_request_fits_into_the_log_with_all_that_is_added_to_it() {
+        let added_bytes = IDENTITY_BYTES + 64 * IDENTITIES;
+        assert!(config::MOST_REQUEST_BYTES as usize + added_bytes <= MAX_ENTRY_BYTES);
+    }
 
     #[test]
     fn a_zoo_cfg_in_latin_1_is_read() {

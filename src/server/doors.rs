@@ -217,3 +217,24 @@ fn shed(shared: &Shared, now_us: u64) {
         connection.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::simulated::shared_alone;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_connection_whose_task_panics_ends() {
+        let shared = shared_alone();
+        let connection = shared.admit(([127, 0, 0, 1], 1).into()).expect("there is room");
+        drop(Panicking(&connection));
+        assert_eq!(shared.connection_count(), 1, "its task goes on");
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _panicking = Panicking(&connection);
+            panic!("a defect");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(shared.connection_count(), 0);
+    }
+}

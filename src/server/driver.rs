@@ -26,9 +26,8 @@ use crate::proto::OpCode;
 use crate::proto::jute::Encode;
 use crate::replica::{PeerMessage, Replica, Standing, TICK_MS};
 use crate::state_machine::{ConnectionId, ServerId};
-use crate::storage::directory::{DataDirectory, DirectoryError};
+use crate::storage::directory::DirectoryError;
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,23 +64,6 @@ pub(super) trait Peers: Send {
     fn founded(&mut self) -> Result<(), DirectoryError>;
     /// Whom to be linked with from now on.
     fn set_members(&mut self, members: &Members);
-}
-
-/// A lone server has none. Its directory is given a name all the same.
-pub(super) struct NoPeers(pub(super) Arc<Mutex<DataDirectory>>);
-
-impl Peers for NoPeers {
-    fn send(&mut self, _to: ServerId, _message: &PeerMessage) {}
-
-    fn send_snapshot(&mut self, _to: ServerId, _view: SnapshotView, _message: &PeerMessage) {}
-
-    fn make_snapshot(&mut self) {}
-
-    fn founded(&mut self) -> Result<(), DirectoryError> {
-        self.0.lock().join(rand::random::<u64>() | 1)
-    }
-
-    fn set_members(&mut self, _members: &Members) {}
 }
 
 /// The driver, on its thread.

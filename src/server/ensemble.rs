@@ -349,6 +349,23 @@ impl Reception for Ensemble {
     }
 }
 
+/// A lone server has none. Its directory is given a name all the same.
+pub(super) struct NoPeers(pub(super) Arc<Mutex<DataDirectory>>);
+
+impl Peers for NoPeers {
+    fn send(&mut self, _to: ServerId, _message: &PeerMessage) {}
+
+    fn send_snapshot(&mut self, _to: ServerId, _view: SnapshotView, _message: &PeerMessage) {}
+
+    fn make_snapshot(&mut self) {}
+
+    fn founded(&mut self) -> Result<(), DirectoryError> {
+        self.0.lock().join(rand::random::<u64>() | 1)
+    }
+
+    fn set_members(&mut self, _members: &Members) {}
+}
+
 /// The driver's way to the others.
 pub(super) struct LinkedPeers {
     pub(super) ensemble: Arc<Ensemble>,

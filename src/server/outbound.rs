@@ -192,6 +192,20 @@ mod tests {
     }
 
     #[test]
+    fn who_is_sent_away_and_takes_nothing_is_given_up_whatever_else_comes_for_him() {
+        let shared = crate::server::simulated::shared_alone();
+        let surroundings = shared.surroundings();
+        let mut pipeline = pipeline(b"reply");
+        pipeline.stalled_since_us = Some(5);
+        pipeline.check_outbound(&surroundings);
+        assert_eq!(pipeline.stalled_since_us, None, "an open one has little in its queue");
+        pipeline.close(Closing::SessionGone, &shared.statistics);
+        pipeline.stalled_since_us = Some(5);
+        pipeline.check_outbound(&surroundings);
+        assert_eq!(pipeline.stalled_since_us, Some(5));
+    }
+
+    #[test]
     fn a_task_that_must_look_anyway_sends_itself() {
         let statistics = Statistics::default();
         assert!(pipeline(b"").lend_outbound(&statistics).is_none());

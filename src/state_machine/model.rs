@@ -268,8 +268,7 @@ impl Model {
     fn single(&mut self, session: SessionId, caller: &[Identity], write: &Write) -> Outcome<MultiResult> {
         match write {
             Write::Create(op, request) => {
-                let path = self.create(session, caller, *op, request)?;
-                let stat = self.stat(&path).unwrap();
+                let (path, stat) = self.create(session, caller, *op, request)?;
                 let path = path.as_str().into();
                 Ok(if *op == OpCode::Create {
                     MultiResult::Create(path)
@@ -332,7 +331,7 @@ impl Model {
         caller: &[Identity],
         op: OpCode,
         wanted: &CreateRequest,
-    ) -> Outcome<String> {
+    ) -> Outcome<(String, Stat)> {
         let mode = CreateMode::from_flags(wanted.flags).ok_or(ErrorCode::BadArguments)?;
         if mode.is_ttl() && !self.rules.has(Rules::EXTENDED_TYPES) {
             return Err(ErrorCode::Unimplemented);
@@ -388,6 +387,8 @@ impl Model {
             creates: 0,
         };
         self.nodes.insert(path.clone(), node);
+        // What the server fills in itself is not shown yet.
+        let shown = self.stat(&path).unwrap();
         let parent = self.nodes.get_mut(&parent_key).unwrap();
         parent.creates += 1;
         parent.stat.pzxid = zxid;
@@ -409,7 +410,7 @@ impl Model {
         }
         self.use_quota(&path, 1, bytes);
         self.told.push(format!("created {path}"));
-        Ok(path)
+        Ok((path, shown))
     }
 
     fn remove(&mut self, key: &str) {

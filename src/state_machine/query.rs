@@ -40,7 +40,8 @@ impl State {
     /// `skip_acl`: nothing is forbidden.
     ///
     /// # Errors
-    /// `NoNode`, `NoAuth`; for exists also `BadArguments`, as for a multiRead whose answer would be too large. What was appended before an error means nothing.
+    /// `NoNode`, `NoAuth`; for exists also `BadArguments`, as for a multiRead whose answer would be too large. What was appended
+    /// before an error means nothing.
     pub fn query(
         &self,
         query: &Query,

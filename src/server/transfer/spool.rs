@@ -39,7 +39,7 @@ impl Spool {
             .truncate(true)
             .open(path)?;
         fs::remove_file(path)?;
-        let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
+        let directory = path.parent().unwrap_or_else(|| Path::new(".")).to_owned();
         let spared_bytes = Thresholds::of(DiskSpace::of(&directory)?.total_bytes).low_bytes;
         Ok(Spool {
             file,

@@ -61,6 +61,8 @@ pub(super) fn apply(
         stat.creates = stat.creates.wrapping_add(1);
         stat.pzxid = context.zxid;
     });
+    // What the server fills in itself is not shown yet.
+    let shown = state.tree.node(id).visible_stat();
     state.measure_usage(id, path.bytes());
     state.count_usage(path.bytes(), 1, bytes);
     changes.push(Change::Created {
@@ -68,7 +70,7 @@ pub(super) fn apply(
         acl: state.acls.get(stat.acl).clone(),
         parent_acl,
     });
-    Ok((path, state.tree.node(id).visible_stat()))
+    Ok((path, shown))
 }
 
 /// What is stored as the znode's owner. The op code decides what a container is, whatever the flags say, as in Apache.
