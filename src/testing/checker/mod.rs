@@ -238,6 +238,12 @@ pub enum What {
         /// Which.
         session: i64,
     },
+    /// No server has any reason to keep this session any longer: its client has been silent for much longer than its timeout,
+    /// and one leader has counted all that time.
+    Overdue {
+        /// Which.
+        session: i64,
+    },
     /// A connection is over.
     Ended {
         /// Which.
@@ -364,6 +370,8 @@ struct SessionFate {
     closed_at: Option<i64>,
     /// When somebody was told that it is gone.
     expired_at_us: Option<u64>,
+    /// Whether it must be gone by now.
+    is_overdue: bool,
     /// The last moment that is sure to lie before a sign of life of it.
     last_sign_us: u64,
 }

@@ -89,6 +89,12 @@ impl Reader<'_> {
                     let text = format!("session {session:#x} is resumed after it was gone, on connection {connection}");
                     self.violated(Promise::EphemeralIffSession, text);
                 }
+                if self.streams.sessions.get(session).is_some_and(|fate| fate.is_overdue) {
+                    let text = format!(
+                        "session {session:#x} is resumed on connection {connection}, after a silence much longer than its timeout"
+                    );
+                    self.violated(Promise::EphemeralIffSession, text);
+                }
                 self.connections.insert(
                     *connection,
                     Connection {
@@ -100,6 +106,7 @@ impl Reader<'_> {
                     },
                 );
             }
+            What::Overdue { session } => self.streams.sessions.entry(*session).or_default().is_overdue = true,
             What::Expired { session } => self.expired(*session, event.at_us),
             What::Ended { connection, by_client } => self.ended(*connection, *by_client, event.at_us),
             What::Called {

@@ -401,6 +401,24 @@ fn a_name_that_is_given_out_twice_is_found() {
 }
 
 #[test]
+fn a_session_that_is_resumed_long_after_its_timeout_is_found() {
+    let mut scribe = Scribe::new();
+    scribe.create(A, "/a", "1", 1);
+    scribe.see(What::Overdue { session: SESSION_A }).is_fine();
+    let mut gone = Scribe {
+        events: scribe.events.clone(),
+        ..Scribe::default()
+    };
+    // Silent for longer than its timeout.
+    gone.events.last_mut().expect("an event").at_us += 1_000_000;
+    let at_us = gone.events.last().expect("an event").at_us;
+    let what = What::Expired { session: SESSION_A };
+    gone.events.push(Event { at_us, what });
+    gone.is_fine();
+    scribe.open(3, SESSION_A).breaks(Promise::EphemeralIffSession);
+}
+
+#[test]
 fn an_early_expiry_is_found() {
     let mut scribe = Scribe::new();
     scribe.create(A, "/a", "1", 1);

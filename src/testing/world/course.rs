@@ -1,7 +1,7 @@
 //! The course of a run beside its working day: what must be there before, and the audit behind it.
 
 use super::{Happening, World};
-use crate::testing::checker::Request;
+use crate::testing::checker::{Request, What};
 use crate::testing::client::Phase;
 use crate::testing::workload::{DIRECTORIES, REGISTERS, Worker, Workload, children, get};
 
@@ -55,6 +55,12 @@ impl World {
         self.run_until("all members are back and serve", World::all_serve);
     }
 
+    /// The terms in which the members are; one leader leads while they stay the same.
+    fn terms(&self) -> Vec<u64> {
+        let running = self.members.iter().filter_map(|member| member.running.as_ref());
+        running.map(|running| running.standing().term).collect()
+    }
+
     /// What is left when all is quiet is looked at on every member.
     pub(super) fn audit(&mut self) {
         for client in &mut self.clients {
@@ -65,8 +71,10 @@ impl World {
             clients.all(|client| client.is_done() && client.phase == Phase::Open)
         };
         self.run_until("all clients have their answers", idle);
-        // Whoever went away without a word has been missed by now.
-        let longest_us = 4_000_000 + 600_000;
+        // Whoever went away without a word has been missed behind this: the longest timeout and the grace that leaders give, by
+        // the clock of one whose ticks come late, as those of a busy one do: none is made up for, so its time goes slower.
+        let longest_us = 3 * (4_000_000 + 500_000);
+        let terms = self.terms();
         if self.clients.iter().any(|client| !client.abandoned.is_empty()) {
             let end_us = self.recorder.now_us + longest_us;
             self.run_until("abandoned sessions are over", |world| world.recorder.now_us >= end_us);
@@ -76,6 +84,11 @@ impl World {
                 let wishes = self.clients[client].leave(&mut self.recorder);
                 self.fulfil(client, wishes);
                 self.clients[client].ask_about_abandoned();
+                let session = self.clients[client].ticket.map(|ticket| ticket.session);
+                // A new leader would have given them all their time again.
+                if let Some(session) = session.filter(|_| self.terms() == terms) {
+                    self.recorder.see(What::Overdue { session });
+                }
                 self.run_until("abandoned sessions are asked about", idle);
             }
         }
