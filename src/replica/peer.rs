@@ -27,6 +27,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
 use raft::prelude::{Message, MessageType};
 
+/// What an entry takes beside its data, about.
+const ENTRY_BYTES: usize = 16;
+
 const RAFT: u8 = 1;
 const FORWARD: u8 = 2;
 const TAKEN: u8 = 3;
@@ -131,13 +134,17 @@ impl PeerMessage {
         matches!(self, PeerMessage::Raft { message, .. } if message.get_msg_type() == MessageType::MsgSnapshot)
     }
 
-    /// Whether it brings entries.
-    pub fn brings_entries(&self) -> bool {
-        matches!(
-            self,
-            PeerMessage::Raft { message, .. }
-                if message.get_msg_type() == MessageType::MsgAppend && !message.get_entries().is_empty()
-        )
+    /// Bytes of the entries that it brings, about: more than 0 if there is one, an empty one included.
+    pub fn entries_bytes(&self) -> usize {
+        match self {
+            PeerMessage::Raft { message, .. } if message.get_msg_type() == MessageType::MsgAppend => {
+                let entries = message.get_entries().iter();
+                entries
+                    .map(|entry| ENTRY_BYTES + entry.data.len() + entry.context.len())
+                    .sum()
+            }
+            _ => 0,
+        }
     }
 
     /// Its bytes.

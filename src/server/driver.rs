@@ -31,6 +31,10 @@ use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Bytes of entries that are taken from peers before what they bring is carried out: what raft gives to the log at once, this and
+/// one more message, must fit in one group. What a leader proposes is bounded by what may be uncommitted.
+const TAKEN_BYTES: usize = 16 << 20;
+
 /// How containers and TTL znodes are removed (`znode.container.*`).
 #[derive(Clone, Copy, Debug)]
 pub struct ContainerSchedule {
@@ -95,6 +99,8 @@ pub(super) struct Progress {
     pub(super) persisted: u64,
     /// Last append handed to the log that something waits for.
     pub(super) awaited: u64,
+    /// Bytes of entries that came from peers and were not carried out.
+    pub(super) taken_bytes: usize,
     /// Last entry handed to the applier, and last one reported by it.
     pub(super) handed: u64,
     pub(super) applied: u64,
@@ -126,6 +132,7 @@ impl Driver {
             appended: 0,
             persisted: 0,
             awaited: 0,
+            taken_bytes: 0,
             handed: 0,
             applied: 0,
             leaderless_since_us: Some(now_us),
@@ -212,11 +219,16 @@ impl Driver {
                     if message.is_snapshot() {
                         continue;
                     }
-                    if message.brings_entries() && self.progress.backlog.refuses() {
+                    let bytes = message.entries_bytes();
+                    if bytes > 0 && self.progress.backlog.refuses() {
                         self.progress.recorded.append_refused();
                         continue;
                     }
                     self.replica.step(from, message)?;
+                    self.progress.taken_bytes += bytes;
+                    if self.progress.taken_bytes > TAKEN_BYTES {
+                        self.carry_out()?;
+                    }
                 }
             }
             DriverInput::Linked(peer) => self.replica.linked(peer),
@@ -384,6 +396,7 @@ impl Driver {
     }
 
     fn carry_out(&mut self) -> Result<(), Failure> {
+        self.progress.taken_bytes = 0;
         while let Some(work) = self.replica.poll(self.shared.clock.wall_ms())? {
             if let Some(standing) = work.standing {
                 self.standing_changed(standing);
@@ -467,4 +480,49 @@ fn path_body(path: &str) -> Bytes {
     let mut out = BytesMut::with_capacity(4 + path.len());
     out.write_text(path);
     out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulated::Founder;
+    use super::*;
+    use crate::storage::log::{MAX_ENTRY_BYTES, MAX_GROUP_BYTES};
+    use raft::prelude::{Entry, Message, MessageType};
+
+    #[test]
+    fn what_a_leader_has_sent_while_this_one_stood_still_goes_to_the_log_in_pieces_that_fit() {
+        let mut founder = Founder::new();
+        founder.step(DriverInput::Applied(AppliedTo {
+            index: 1,
+            term: 1,
+            own: 0,
+            sessions: Vec::new(),
+        }));
+        founder.step(DriverInput::Installed);
+        founder.for_the_log();
+        let data = Bytes::from(vec![7; MAX_ENTRY_BYTES]);
+        let appends = (2..22).map(|index| {
+            let entry = Entry {
+                index,
+                term: 5,
+                data: data.clone(),
+                ..Entry::default()
+            };
+            Message {
+                term: 5,
+                index: index - 1,
+                log_term: if index == 2 { 1 } else { 5 },
+                entries: vec![entry].into(),
+                ..Message::default()
+            }
+        });
+        founder.is_told(MessageType::MsgAppend, appends.collect());
+        let (_, appends) = founder.for_the_log();
+        let entries = appends.iter().map(|append| &append.entries[..]);
+        let bytes = |entries: &[Entry]| entries.iter().map(|entry| entry.data.len()).sum::<usize>();
+        assert_eq!(entries.clone().map(bytes).sum::<usize>(), 20 * MAX_ENTRY_BYTES);
+        for entries in entries {
+            assert!(bytes(entries) <= MAX_GROUP_BYTES / 2, "{} entries", entries.len());
+        }
+    }
 }

@@ -249,141 +249,11 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use super::super::backlog::Backlog;
-    use super::super::driver::{ContainerSchedule, Patience, Peers};
-    use super::super::inbox::Inbox;
-    use super::super::logging;
     use super::super::shared::DriverInput;
-    use super::super::simulated::shared_alone;
+    use super::super::simulated::Founder;
     use super::*;
-    use crate::membership::Members;
-    use crate::replica::{Peer, Recovered, Replica, ReplicaOptions, Role};
-    use crate::state_machine::Rules;
-    use crate::storage::directory::DirectoryError;
-    use parking_lot::Mutex;
-    use raft::prelude::{HardState, Message, MessageType};
-    use std::sync::Arc;
-
-    /// Keeps what is said to the peers.
-    #[derive(Clone, Default)]
-    struct Said(Arc<Mutex<Vec<PeerMessage>>>);
-
-    impl Said {
-        fn votes(&self) -> usize {
-            let is_vote = |message: &&PeerMessage| {
-                matches!(
-                    message,
-                    PeerMessage::Raft { message, .. }
-                        if message.get_msg_type() == MessageType::MsgRequestVoteResponse && !message.reject
-                )
-            };
-            self.0.lock().iter().filter(is_vote).count()
-        }
-    }
-
-    impl Peers for Said {
-        fn send(&mut self, _to: ServerId, message: &PeerMessage) {
-            self.0.lock().push(message.clone());
-        }
-
-        fn send_snapshot(&mut self, _to: ServerId, _view: SnapshotView, _message: &PeerMessage) {}
-
-        fn make_snapshot(&mut self) {}
-
-        fn founded(&mut self) -> Result<(), DirectoryError> {
-            Ok(())
-        }
-
-        fn set_members(&mut self, _members: &Members) {}
-    }
-
-    /// The driver of server 1, which founds an ensemble of three; what it has for the log; and what it says.
-    struct Founder {
-        driver: Driver,
-        log: Arc<Inbox<LogInput>>,
-        said: Said,
-    }
-
-    impl Founder {
-        fn new() -> Founder {
-            let options = ReplicaOptions {
-                server: ServerId(1),
-                incarnation: 11,
-                stream: 1,
-                rules: Rules::default(),
-                election_ticks: 10,
-                election_slot: 0,
-                log_budget_bytes: 1 << 20,
-            };
-            let replica = Replica::new(options, Recovered::default(), &logging::slog_to_tracing()).unwrap();
-            let (log, said) = (Arc::<Inbox<LogInput>>::default(), Said::default());
-            let containers = ContainerSchedule {
-                check_interval_ms: 1000,
-                max_per_minute: 1,
-                max_never_used_ms: 0,
-            };
-            let patience = Patience {
-                leaderless_ms: None,
-                read_only_ms: None,
-            };
-            let mut driver = Driver::new(
-                shared_alone(),
-                replica,
-                (log.clone(), Arc::default()),
-                Box::new(said.clone()),
-                (containers, patience),
-                None,
-            );
-            driver.progress.backlog = Backlog::new(u64::MAX);
-            let mut founder = Founder { driver, log, said };
-            founder.step(DriverInput::Found {
-                conf_state: ConfState {
-                    voters: vec![1, 2, 3],
-                    ..ConfState::default()
-                },
-                registry: Registry::new((1..=3).map(|server| (ServerId(server), server * 11))),
-            });
-            founder
-        }
-
-        fn step(&mut self, input: DriverInput) {
-            self.driver.step(&mut vec![input]).unwrap();
-        }
-
-        /// Server 2 asks for a vote.
-        fn is_asked_for_a_vote(&mut self, term: u64) {
-            let mut message = Message {
-                from: 2,
-                to: 1,
-                term,
-                index: 1,
-                log_term: 1,
-                ..Message::default()
-            };
-            message.set_msg_type(MessageType::MsgRequestVote);
-            let from = Peer {
-                server: ServerId(2),
-                incarnation: 22,
-            };
-            let messages = vec![PeerMessage::Raft {
-                to_incarnation: 11,
-                message,
-            }];
-            self.step(DriverInput::Peer { from, messages });
-        }
-
-        /// What the log has got: appends with what they say of term and vote; and whether it begins anew.
-        fn for_the_log(&self) -> (bool, Vec<(u64, Option<HardState>)>) {
-            let mut inputs = Vec::new();
-            self.log.take(&mut inputs);
-            let is_reset = inputs.iter().any(|input| matches!(input, LogInput::Reset { .. }));
-            let appends = inputs.into_iter().filter_map(|input| match input {
-                LogInput::Append(append) => Some((append.number, append.hard_state)),
-                _ => None,
-            });
-            (is_reset, appends.collect())
-        }
-    }
+    use crate::replica::Role;
+    use raft::prelude::HardState;
 
     fn founding_applied() -> DriverInput {
         DriverInput::Applied(AppliedTo {
@@ -397,14 +267,16 @@ mod tests {
     #[test]
     fn a_vote_that_is_given_while_the_log_begins_anew_is_written_before_it_leaves() {
         let mut founder = Founder::new();
-        assert_eq!(founder.for_the_log(), (false, vec![]), "its tree is not durable yet");
+        let (is_reset, appends) = founder.for_the_log();
+        assert!(!is_reset && appends.is_empty(), "its tree is not durable yet");
         founder.step(founding_applied());
         founder.step(DriverInput::Installed);
         let (is_reset, appends) = founder.for_the_log();
         assert!(is_reset);
-        let [(first, _)] = appends[..] else {
+        let [append] = &appends[..] else {
             panic!("one append begins the log: {appends:?}")
         };
+        let first = append.number;
 
         founder.is_asked_for_a_vote(5);
         let (_, appends) = founder.for_the_log();
@@ -412,12 +284,14 @@ mod tests {
             let hard_state = hard_state.as_ref();
             hard_state.is_some_and(|hard_state| (hard_state.term, hard_state.vote) == (5, 2))
         };
-        let vote = appends.iter().find(|(_, hard_state)| voted(hard_state));
-        let (vote, _) = *vote.unwrap_or_else(|| panic!("the log has not got the vote: {appends:?}"));
+        let vote = appends.iter().find(|append| voted(&append.hard_state));
+        let vote = vote
+            .unwrap_or_else(|| panic!("the log has not got the vote: {appends:?}"))
+            .number;
         founder.step(DriverInput::Persisted(first));
-        assert_eq!(founder.said.votes(), 0, "it is not on disk");
+        assert_eq!(founder.votes(), 0, "it is not on disk");
         founder.step(DriverInput::Persisted(vote));
-        assert_eq!(founder.said.votes(), 1);
+        assert_eq!(founder.votes(), 1);
     }
 
     #[test]
@@ -430,7 +304,7 @@ mod tests {
             founder.step(DriverInput::Installed);
             let (_, appends) = founder.for_the_log();
             assert_ne!(founder.driver.replica.standing().role, Role::Looking);
-            founder.step(DriverInput::Persisted(appends[0].0));
+            founder.step(DriverInput::Persisted(appends[0].number));
             if !applier_is_first {
                 assert_ne!(founder.driver.replica.standing().role, Role::Looking);
                 founder.step(founding_applied());

@@ -13,10 +13,12 @@
 mod alone;
 mod crewed;
 mod disk;
+mod founder;
 
 pub(crate) use alone::{LargeValues, shared_alone};
 pub(crate) use crewed::CrewedMember;
 pub(crate) use disk::SimulatedDisk;
+pub(crate) use founder::Founder;
 
 use super::applier::Applier;
 use super::authentication::DigestAlgorithm;
