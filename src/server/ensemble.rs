@@ -209,7 +209,9 @@ impl Ensemble {
 
     /// Takes a snapshot that a peer sends, and sees it installed.
     async fn take_snapshot(&self, peer: Peer, mut stream: SnapshotStream) {
-        let received = self.place.intake.receive(&mut stream, |_| Ok(())).await;
+        let shared = self.place.shared.clone();
+        let room = move || shared.memory.room_bytes();
+        let received = self.place.intake.receive(&mut stream, |_| Ok(()), room).await;
         let received = match received {
             Ok(received) => received,
             Err(error) => return tracing::warn!(server = peer.server.0, "a snapshot was not taken: {error}"),

@@ -99,6 +99,12 @@ impl Memory {
         self.used_bytes.load(Relaxed)
     }
 
+    /// What another state may take beside this one before its values stay on the disk: a snapshot's is loaded while this one
+    /// is still there.
+    pub(super) fn room_bytes(&self) -> u64 {
+        self.leave_bytes.saturating_sub(self.used_bytes())
+    }
+
     /// Values that are on the disk alone.
     pub fn values_away(&self) -> u64 {
         self.away.load(Relaxed)

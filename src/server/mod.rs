@@ -109,7 +109,6 @@ use ensemble::{Ensemble, LinkedPeers, NoPeers, Place};
 use inbox::Inbox;
 use link_thread::LinkThread;
 use log_writer::LogWriter;
-use memory::Memory;
 use parking_lot::Mutex;
 use raft::prelude::{ConfState, Entry};
 use recovery::Habits;
@@ -385,8 +384,7 @@ impl Server {
                     directory: directory.clone(),
                     boot: parts.boot,
                     is_fresh: parts.is_fresh,
-                    intake: Intake::new(generations.clone(), tree_options, Pace::default())
-                        .keeping_values_within(Memory::kept_bytes(budget_bytes)),
+                    intake: Intake::new(generations.clone(), tree_options, Pace::default()),
                     generations: generations.clone(),
                     applier: applier_inbox.clone(),
                 };

@@ -25,8 +25,6 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Intake {
     generations: Arc<Generations>,
     options: TreeOptions,
-    /// Values beyond so many bytes of memory stay on the disk.
-    kept_bytes: u64,
     pace: Pace,
     /// Held by the thread that writes and loads.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -107,30 +105,24 @@ impl Intake {
         Intake {
             generations,
             options,
-            kept_bytes: u64::MAX,
             pace,
             turn: Arc::default(),
             newest: Mutex::default(),
         }
     }
 
-    /// Values beyond so many bytes of memory stay on the disk.
-    #[must_use]
-    pub fn keeping_values_within(mut self, bytes: u64) -> Intake {
-        self.kept_bytes = bytes;
-        self
-    }
-
     /// Takes what the peer sends, unless `admit` finds a reason not to. When this returns, the tree is durable and loaded,
     /// and the sender waits: the caller installs, and then calls [`confirm`], or [`refuse`]. Of errors the sender knows.
+    /// `kept_bytes` is asked when it can be loaded: values beyond so many bytes of memory stay on the disk.
     pub async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: &mut S,
         admit: impl FnOnce(&Offer) -> Result<(), String>,
+        kept_bytes: impl FnOnce() -> u64 + Send + 'static,
     ) -> Result<Received, TransferError> {
         let superseded = CancellationToken::new();
         let outcome = tokio::select! {
-            outcome = self.take(stream, admit, &superseded) => outcome,
+            outcome = self.take(stream, admit, kept_bytes, &superseded) => outcome,
             () = superseded.cancelled() => Err(TransferError::Superseded),
         };
         if let Err(error) = &outcome {
@@ -144,6 +136,7 @@ impl Intake {
         &self,
         stream: &mut S,
         admit: impl FnOnce(&Offer) -> Result<(), String>,
+        kept_bytes: impl FnOnce() -> u64 + Send + 'static,
         superseded: &CancellationToken,
     ) -> Result<Received, TransferError> {
         let Frame::Offer { message, meta } = read_frame(stream, Some(self.pace.patience)).await? else {
@@ -154,7 +147,7 @@ impl Intake {
         // One that is not wanted does not end another.
         std::mem::replace(&mut *self.newest.lock(), superseded.clone()).cancel();
         let turn = self.turn.clone().lock_owned().await;
-        let mut taker = self.start(offer.meta.clone(), turn);
+        let mut taker = self.start(offer.meta.clone(), kept_bytes, turn);
         let arrived = taker.take_all(stream, self.pace).await;
         let built = taker.finish(stream, self.pace, arrived).await?;
         Ok(Received {
@@ -164,20 +157,19 @@ impl Intake {
         })
     }
 
-    fn start(&self, meta: Meta, turn: OwnedMutexGuard<()>) -> Taker {
+    fn start(&self, meta: Meta, kept_bytes: impl FnOnce() -> u64 + Send + 'static, turn: OwnedMutexGuard<()>) -> Taker {
         let (parts, waiting) = mpsc::channel(WAITING_CHUNKS);
         let given_up = Arc::new(AtomicBool::new(false));
         let building = Building {
             directory: self.generations.reserve(),
             generations: self.generations.clone(),
             options: self.options,
-            kept_bytes: self.kept_bytes,
             meta,
             given_up: given_up.clone(),
         };
         let work = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            building.build(waiting)
+            building.build(waiting, kept_bytes)
         });
         Taker {
             parts: Some(parts),
@@ -250,13 +242,16 @@ struct Building {
     directory: PathBuf,
     generations: Arc<Generations>,
     options: TreeOptions,
-    kept_bytes: u64,
     meta: Meta,
     given_up: Arc<AtomicBool>,
 }
 
 impl Building {
-    fn build(self, mut waiting: mpsc::Receiver<IncomingPart>) -> Result<Built, TransferError> {
+    fn build(
+        self,
+        mut waiting: mpsc::Receiver<IncomingPart>,
+        kept_bytes: impl FnOnce() -> u64,
+    ) -> Result<Built, TransferError> {
         let parts = std::iter::from_fn(|| waiting.blocking_recv());
         let built = build_tree(&self.directory, self.options, self.meta.clone(), parts);
         let mut tree = match built {
@@ -266,7 +261,7 @@ impl Building {
                 return Err(error.into());
             }
         };
-        let loaded = load_state(&mut tree, &self.meta, self.kept_bytes, &self.given_up);
+        let loaded = load_state(&mut tree, &self.meta, kept_bytes(), &self.given_up);
         // Removes it, unless it is handed on.
         let tree = ArrivedTree {
             tree: Some(tree),

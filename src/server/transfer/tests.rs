@@ -143,6 +143,10 @@ fn all(_: &Offer) -> Result<(), String> {
     Ok(())
 }
 
+fn unlimited() -> u64 {
+    u64::MAX
+}
+
 fn brief() -> Pace {
     Pace {
         patience: Duration::from_millis(200),
@@ -164,7 +168,7 @@ async fn a_member_gets_the_whole_state_while_the_sender_goes_on() {
     create(&mut state, "/later", Vec::new(), 0);
     checkpoint(&mut state, &mut tree, 11);
     let intake = bench.intake(Pace::default());
-    let received = intake.receive(&mut theirs, all).await.expect("received");
+    let received = intake.receive(&mut theirs, all, unlimited).await.expect("received");
     assert_eq!((received.state.digest(), received.state.zxid()), (digest, zxid));
     assert_eq!(received.state.ephemeral_paths(SESSION).len(), 1);
     assert_eq!(received.offer.message, MESSAGE);
@@ -189,6 +193,26 @@ async fn a_member_gets_the_whole_state_while_the_sender_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn values_for_which_there_is_no_room_beside_the_old_state_stay_on_the_disk() {
+    let bench = Bench::new();
+    let (mut tree, state) = filled(&bench.source(), 3000);
+    let half = state.memory_bytes() / 2;
+    for (room, are_away) in [(0, 3000..=3000), (half, 1000..=2900), (u64::MAX, 0..=0)] {
+        let view = view(&mut tree);
+        let (mut ours, mut theirs) = duplex(64 << 10);
+        let spool = bench.spool();
+        let sending = tokio::spawn(async move { send(&mut ours, view, MESSAGE, spool, Pace::default()).await });
+        let intake = bench.intake(Pace::default());
+        let received = intake.receive(&mut theirs, all, move || room).await.expect("received");
+        assert_eq!(received.state.digest(), state.digest());
+        let away = received.state.values_away();
+        assert!(are_away.contains(&away), "{room}: {away}");
+        confirm(&mut theirs, Pace::default()).await.expect("confirmed");
+        sending.await.expect("no panic").expect("sent");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_link_does_not_hold_the_view() {
     let bench = Bench::new();
     let (mut tree, state) = filled(&bench.source(), 10_000);
@@ -207,7 +231,7 @@ async fn a_slow_link_does_not_hold_the_view() {
     assert!(!bench.spool().exists());
     let received = bench
         .intake(Pace::default())
-        .receive(&mut theirs, all)
+        .receive(&mut theirs, all, unlimited)
         .await
         .expect("received");
     assert_eq!(received.state.digest(), state.digest());
@@ -229,7 +253,11 @@ async fn without_room_for_a_file_the_view_is_held_and_the_tree_still_arrives() {
         ..Pace::default()
     };
     let sending = tokio::spawn(async move { send(&mut ours, view, MESSAGE, nowhere, pace).await });
-    let received = bench.intake(pace).receive(&mut theirs, all).await.expect("received");
+    let received = bench
+        .intake(pace)
+        .receive(&mut theirs, all, unlimited)
+        .await
+        .expect("received");
     assert_eq!(received.state.digest(), state.digest());
     confirm(&mut theirs, pace).await.expect("confirmed");
     sending.await.expect("no panic").expect("sent");
@@ -261,7 +289,7 @@ async fn a_peer_that_stands_still_is_given_up_on_both_sides() {
     let meta = view(&mut tree).meta().clone();
     let offer = Frame::Offer { message: MESSAGE, meta };
     write_frame(&mut ours, &offer, brief()).await.expect("write");
-    let stalled = bench.intake(brief()).receive(&mut theirs, all).await;
+    let stalled = bench.intake(brief()).receive(&mut theirs, all, unlimited).await;
     assert!(
         matches!(
             stalled,
@@ -308,9 +336,11 @@ async fn a_tree_that_is_not_wanted_is_refused_with_the_reason() {
     let sending = tokio::spawn(async move { send(&mut ours, view, MESSAGE, spool, Pace::default()).await });
     let received = bench
         .intake(Pace::default())
-        .receive(&mut theirs, |offer| {
-            Err(format!("entry {} is here already", offer.meta.applied.index))
-        })
+        .receive(
+            &mut theirs,
+            |offer| Err(format!("entry {} is here already", offer.meta.applied.index)),
+            unlimited,
+        )
         .await;
     assert!(matches!(received, Err(TransferError::NotWanted(_))), "{received:?}");
     let refused = sending.await.expect("no panic");
@@ -335,7 +365,7 @@ async fn a_connection_that_breaks_leaves_nothing_behind() {
             .await
             .expect("copied");
     });
-    let broken = bench.intake(Pace::default()).receive(&mut theirs, all).await;
+    let broken = bench.intake(Pace::default()).receive(&mut theirs, all, unlimited).await;
     assert!(matches!(broken, Err(TransferError::Connection { .. })), "{broken:?}");
     let broken = sending.await.expect("no panic");
     assert!(matches!(broken, Err(TransferError::Connection { .. })), "{broken:?}");
@@ -360,7 +390,7 @@ async fn a_changed_byte_on_the_way_is_found() {
         // The refusal must get back, and the rest on.
         let _ = tokio::io::copy_bidirectional(&mut damaged_here, &mut on).await;
     });
-    let damaged = bench.intake(Pace::default()).receive(&mut theirs, all).await;
+    let damaged = bench.intake(Pace::default()).receive(&mut theirs, all, unlimited).await;
     assert!(
         matches!(damaged, Err(TransferError::Malformed("a frame's checksum is wrong"))),
         "{damaged:?}"
@@ -390,7 +420,7 @@ async fn a_state_whose_digest_differs_is_refused_loudly() {
     let (mut ours, mut theirs) = duplex(64 << 10);
     let spool = bench.spool();
     let sending = tokio::spawn(async move { send(&mut ours, view, MESSAGE, spool, Pace::default()).await });
-    let refused = bench.intake(Pace::default()).receive(&mut theirs, all).await;
+    let refused = bench.intake(Pace::default()).receive(&mut theirs, all, unlimited).await;
     assert!(matches!(refused, Err(TransferError::Load(_))), "{refused:?}");
     let refused = sending.await.expect("no panic").expect_err("refused");
     assert!(refused.to_string().contains("digest"), "{refused}");
@@ -412,7 +442,7 @@ async fn a_newer_transfer_takes_the_place_of_one_on_its_way_and_an_unwanted_one_
     write_frame(&mut stuck, &offer, Pace::default()).await.expect("write");
     let first = {
         let (intake, mut theirs): (_, DuplexStream) = (intake.clone(), theirs);
-        tokio::spawn(async move { intake.receive(&mut theirs, all).await.map(drop) })
+        tokio::spawn(async move { intake.receive(&mut theirs, all, unlimited).await.map(drop) })
     };
     while bench.left().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -423,14 +453,14 @@ async fn a_newer_transfer_takes_the_place_of_one_on_its_way_and_an_unwanted_one_
         .await
         .expect("write");
     drop(unwanted);
-    let refused = intake.receive(&mut theirs, |_| Err("not now".into())).await;
+    let refused = intake.receive(&mut theirs, |_| Err("not now".into()), unlimited).await;
     assert!(matches!(refused, Err(TransferError::NotWanted(_))));
     assert!(!first.is_finished());
 
     let (mut ours, mut theirs) = duplex(64 << 10);
     let (second_view, spool) = (view(&mut tree), bench.spool());
     let sending = tokio::spawn(async move { send(&mut ours, second_view, MESSAGE, spool, Pace::default()).await });
-    let received = intake.receive(&mut theirs, all).await.expect("received");
+    let received = intake.receive(&mut theirs, all, unlimited).await.expect("received");
     assert_eq!(received.state.digest(), state.digest());
     let told = read_frame(&mut stuck, None).await.expect("told");
     assert!(matches!(told, Frame::Refused(reason) if reason.contains("newer")));
