@@ -311,8 +311,8 @@ bodies! {
     AuthRequest {
         /// 0 in every version there is.
         kind: int,
-        /// Which scheme.
-        scheme: text,
+        /// Which scheme; null is none that there is.
+        scheme: text_or_empty,
         /// What the scheme wants to see.
         auth: buffer,
     }
