@@ -3,10 +3,13 @@
 use super::{
     ELECTION_SLOTS, FOUNDING, HASTENED_TICKS, MembersAt, Registry, Replica, ReplicaError, SnapshotPoint, Work,
 };
+use crate::proto::OpCode;
 use crate::state_machine::ServerId;
+use crate::state_machine::command::LeaderKnowledge;
 use protobuf::Message as _;
 use raft::prelude::{ConfChangeV2, ConfState, EntryType, Snapshot};
 use raft::{SnapshotStatus, StateRole};
+use std::collections::BTreeSet;
 
 impl Replica {
     /// Founds an ensemble of these members: the empty log begins behind the entry 1 of term 1, which never was. So whoever
@@ -49,6 +52,26 @@ impl Replica {
             self.raft.raft.election_elapsed += 1;
         } else {
             self.raft.tick();
+        }
+    }
+
+    /// A reconfig is decided by what its leader knows of the others, too.
+    pub(super) fn add_knowledge(&mut self) {
+        if !self.queue.commands.iter().any(|command| command.op == OpCode::Reconfig) {
+            return;
+        }
+        let linked = self.contacts.keys().copied();
+        // A newcomer calls, and is not called before it is a member.
+        let newcomers = self.callers.of_late(self.tick);
+        let in_contact = linked.chain(newcomers).chain([self.options.server]);
+        let in_contact: BTreeSet<_> = in_contact.collect();
+        let knowledge = LeaderKnowledge {
+            in_contact: in_contact.into_iter().collect(),
+        };
+        for command in &mut self.queue.commands {
+            if command.op == OpCode::Reconfig {
+                *command = command.clone().with_leader_knowledge(&knowledge);
+            }
         }
     }
 

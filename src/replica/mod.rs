@@ -24,6 +24,7 @@
 //! Left out on purpose: clocks (a tick is a call, the wall time an argument), sockets, files, and what commands mean.
 
 mod barriers;
+mod callers;
 mod deadlines;
 mod drive;
 mod letters;
@@ -39,10 +40,10 @@ mod witness;
 mod work;
 
 use crate::proto::{OpCode, SessionId, Xid};
-use crate::state_machine::command::LeaderKnowledge;
 use crate::state_machine::{Batch, Command, Origin, Rules, ServerId, Stamp};
 use barriers::Barriers;
 use bytes::Bytes;
+use callers::Callers;
 use letters::Acknowledged;
 use log_view::LogView;
 use outbox::{Forwarded, Outbox};
@@ -141,6 +142,7 @@ pub struct Replica {
     witness: Witness,
     /// Which life of each peer this server is linked with.
     contacts: BTreeMap<ServerId, u64>,
+    callers: Callers,
     /// The leader that this member knew last, and its term; and ticks in which it was known since it has last answered
     /// something that this follower had asked.
     asked: Option<(ServerId, u64)>,
@@ -205,6 +207,7 @@ impl Replica {
             registry,
             standing: Standing::default(),
             contacts: BTreeMap::new(),
+            callers: Callers::default(),
             asked: None,
             unanswered_ticks: 0,
             transfers: BTreeSet::new(),
@@ -271,6 +274,7 @@ impl Replica {
         self.unanswered_ticks += u64::from(self.standing.leader.is_some());
         self.tick_raft();
         if self.tick.is_multiple_of(WITNESS_TICKS) {
+            self.callers.forget_silent(self.tick);
             self.tell_witnesses();
         }
         let server = self.options.server;
@@ -454,21 +458,6 @@ impl Replica {
             }
         }
         Ok(())
-    }
-
-    /// A reconfig is decided by what its leader knows of the others, too.
-    fn add_knowledge(&mut self) {
-        if !self.queue.commands.iter().any(|command| command.op == OpCode::Reconfig) {
-            return;
-        }
-        let mut in_contact: Vec<ServerId> = self.contacts.keys().copied().collect();
-        in_contact.push(self.options.server);
-        let knowledge = LeaderKnowledge { in_contact };
-        for command in &mut self.queue.commands {
-            if command.op == OpCode::Reconfig {
-                *command = command.clone().with_leader_knowledge(&knowledge);
-            }
-        }
     }
 
     fn take_ready(&mut self, work: &mut Work) -> Result<(), ReplicaError> {

@@ -51,6 +51,9 @@ impl Replica {
                 }
             }
             PeerMessage::Reach { index } => {
+                if !self.contacts.contains_key(&from.server) {
+                    self.callers.heard(from.server, self.tick);
+                }
                 if let Some(index) = self.witness.reaches(from, index) {
                     self.letters.push((from.server, PeerMessage::Forgotten { index }));
                 }

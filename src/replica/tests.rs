@@ -1,5 +1,8 @@
 use super::barriers::RETRY_TICKS;
 use super::*;
+use crate::proto::request::ReconfigRequest;
+use crate::state_machine::LeaderKnowledge;
+use bytes::BytesMut;
 use raft::prelude::{ConfState, Entry, EntryType, HardState, MessageType};
 
 fn logger() -> slog::Logger {
@@ -1069,6 +1072,43 @@ fn who_has_shown_to_live_in_the_last_tick_of_a_session_resumes_it() {
         .map(|command| command.op)
         .collect();
     assert_eq!(proposed, [OpCode::AttachSession]);
+}
+
+#[test]
+fn a_leader_is_in_contact_with_a_newcomer_that_it_hears() {
+    let mut replica = single();
+    run(&mut replica);
+    let request = ReconfigRequest {
+        joining: None,
+        leaving: None,
+        members: None,
+        config_version: -1,
+    };
+    let mut body = BytesMut::new();
+    request.encode(&mut body);
+    let asked = Command {
+        op: OpCode::Reconfig,
+        body: body.freeze(),
+        ..command(0)
+    };
+    let is_in_contact = |replica: &mut Replica, with: &[u64]| {
+        replica.submit([asked.clone()]);
+        let applied = run(replica);
+        let knowledge = LeaderKnowledge {
+            in_contact: with.iter().copied().map(ServerId).collect(),
+        };
+        assert_eq!(applied, [asked.clone().with_leader_knowledge(&knowledge)]);
+    };
+    is_in_contact(&mut replica, &[1]);
+    replica.step(peer(2), PeerMessage::Reach { index: 0 }).unwrap();
+    is_in_contact(&mut replica, &[1, 2]);
+    replica.linked(peer(3));
+    replica.step(peer(3), PeerMessage::Reach { index: 0 }).unwrap();
+    is_in_contact(&mut replica, &[1, 2, 3]);
+    for _ in 0..4 * WITNESS_TICKS {
+        replica.tick();
+    }
+    is_in_contact(&mut replica, &[1, 3]);
 }
 
 #[test]

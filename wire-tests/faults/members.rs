@@ -23,6 +23,47 @@ fn members_come_and_go_under_load_and_no_client_notices() {
     Ensemble::try_out(MEMBERS + 1, 1, SETTINGS, |ensemble| run(ensemble, rounds));
 }
 
+/// Newcomers are heard by their leader before they are members, and so one server becomes two, and two become four.
+#[test]
+fn an_ensemble_of_one_grows() {
+    let settings = format!("{SETTINGS}standaloneEnabled=false\n");
+    Ensemble::try_out(4, 3, &settings, grow);
+}
+
+fn grow(ensemble: &mut Ensemble) -> Result<(), String> {
+    ensemble.start(0);
+    until("it leads itself", || ensemble.role(0) == Role::Leader)?;
+    prepare(ensemble.clients()[0])?;
+    match ask(ensemble, ensemble.line(1), "")? {
+        (wire::NEW_CONFIG_NO_QUORUM, _) => {}
+        other => return Err(format!("nobody has heard of the second, but: {other:?}")),
+    }
+    for newcomers in [&[1][..], &[2, 3]] {
+        newcomers.iter().for_each(|newcomer| ensemble.start(*newcomer));
+        let lines: Vec<_> = newcomers.iter().map(|newcomer| ensemble.line(*newcomer)).collect();
+        until("the newcomers are heard, and taken in", || {
+            reconfigure(ensemble, &lines.join(","), "").is_ok()
+        })?;
+        for newcomer in newcomers {
+            until("the newcomer follows", || ensemble.role(*newcomer) == Role::Follower)?;
+        }
+    }
+    ensemble.await_votes()?;
+    ensemble.kill(0);
+    until("one of the newcomers leads", || {
+        (1..4).any(|member| ensemble.role(member) == Role::Leader)
+    })?;
+    let mut visit = Visit::open(ensemble.clients()[3])?;
+    visit.sync()?;
+    let is_there = visit.data(&register_path(0))?.is_some();
+    visit.close()?;
+    if is_there {
+        Ok(())
+    } else {
+        Err("the newcomers were not given the data".into())
+    }
+}
+
 fn run(ensemble: &mut Ensemble, rounds: u64) -> Result<(), String> {
     (0..MEMBERS).for_each(|member| ensemble.start(member));
     for member in 0..MEMBERS {
