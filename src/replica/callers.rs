@@ -1,4 +1,4 @@
-//! Servers that this one hears without having called them: newcomers, who know the members and are none yet.
+//! Servers that this one hears and is not linked with: among them newcomers, who know the members and are none yet.
 
 use super::WITNESS_TICKS;
 use crate::state_machine::ServerId;
@@ -27,11 +27,8 @@ impl Callers {
     }
 
     /// Who was heard of late.
-    pub(super) fn of_late(&self, tick: u64) -> impl Iterator<Item = ServerId> {
-        let heard = self.0.iter();
-        heard
-            .filter(move |(_, heard)| tick <= **heard + SILENCE_TICKS)
-            .map(|(server, _)| *server)
+    pub(super) fn of_late(&self) -> impl Iterator<Item = ServerId> {
+        self.0.keys().copied()
     }
 }
 
@@ -42,13 +39,13 @@ mod tests {
     #[test]
     fn who_is_silent_is_forgotten_and_not_everybody_is_remembered() {
         let mut callers = Callers::default();
-        let of_late = |callers: &Callers, tick| callers.of_late(tick).map(|server| server.0).collect::<Vec<_>>();
+        let of_late = |callers: &Callers| callers.of_late().map(|server| server.0).collect::<Vec<_>>();
         callers.heard(ServerId(2), 5);
         callers.heard(ServerId(3), 5 + WITNESS_TICKS);
-        assert_eq!(of_late(&callers, 5 + SILENCE_TICKS), [2, 3]);
-        assert_eq!(of_late(&callers, 6 + SILENCE_TICKS), [3]);
+        callers.forget_silent(5 + SILENCE_TICKS);
+        assert_eq!(of_late(&callers), [2, 3]);
         callers.forget_silent(6 + SILENCE_TICKS);
-        assert_eq!(callers.0.len(), 1);
+        assert_eq!(of_late(&callers), [3]);
         (10..10 + CALLERS as u64).for_each(|server| callers.heard(ServerId(server), 100));
         assert_eq!(callers.0.len(), CALLERS);
         callers.heard(ServerId(3), 101);

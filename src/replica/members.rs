@@ -61,8 +61,10 @@ impl Replica {
             return;
         }
         let linked = self.contacts.keys().copied();
-        // A newcomer calls, and is not called before it is a member.
-        let newcomers = self.callers.of_late(self.tick);
+        // A newcomer calls, and is not called before it is a member. It does not vote before it has caught up; but a member that
+        // is heard and does not hear is of no use to a majority.
+        let is_newcomer = |server: &ServerId| self.registry.of(*server).is_none();
+        let newcomers = self.callers.of_late().filter(is_newcomer);
         let in_contact = linked.chain(newcomers).chain([self.options.server]);
         let in_contact: BTreeSet<_> = in_contact.collect();
         let knowledge = LeaderKnowledge {

@@ -1074,10 +1074,8 @@ fn who_has_shown_to_live_in_the_last_tick_of_a_session_resumes_it() {
     assert_eq!(proposed, [OpCode::AttachSession]);
 }
 
-#[test]
-fn a_leader_is_in_contact_with_a_newcomer_that_it_hears() {
-    let mut replica = single();
-    run(&mut replica);
+/// A reconfig that asks for nothing, and the same as a leader proposes it that is in contact with these.
+fn reconfig(in_contact: &[u64]) -> (Command, Command) {
     let request = ReconfigRequest {
         joining: None,
         leaving: None,
@@ -1091,13 +1089,20 @@ fn a_leader_is_in_contact_with_a_newcomer_that_it_hears() {
         body: body.freeze(),
         ..command(0)
     };
+    let knowledge = LeaderKnowledge {
+        in_contact: in_contact.iter().copied().map(ServerId).collect(),
+    };
+    (asked.clone(), asked.with_leader_knowledge(&knowledge))
+}
+
+#[test]
+fn a_leader_is_in_contact_with_a_newcomer_that_it_hears() {
+    let mut replica = single();
+    run(&mut replica);
     let is_in_contact = |replica: &mut Replica, with: &[u64]| {
-        replica.submit([asked.clone()]);
-        let applied = run(replica);
-        let knowledge = LeaderKnowledge {
-            in_contact: with.iter().copied().map(ServerId).collect(),
-        };
-        assert_eq!(applied, [asked.clone().with_leader_knowledge(&knowledge)]);
+        let (asked, proposed) = reconfig(with);
+        replica.submit([asked]);
+        assert_eq!(run(replica), [proposed]);
     };
     is_in_contact(&mut replica, &[1]);
     replica.step(peer(2), PeerMessage::Reach { index: 0 }).unwrap();
@@ -1109,6 +1114,24 @@ fn a_leader_is_in_contact_with_a_newcomer_that_it_hears() {
         replica.tick();
     }
     is_in_contact(&mut replica, &[1, 3]);
+}
+
+#[test]
+fn a_leader_is_not_in_contact_with_a_member_that_it_hears_and_cannot_reach() {
+    let mut ensemble = Ensemble::new(&[1, 2, 3]);
+    ensemble.run(40);
+    let (leader, follower) = (ensemble.leader(), ensemble.follower());
+    let (asked, proposed) = reconfig(&[leader, 9]);
+    let replica = ensemble.members.get_mut(&leader).unwrap();
+    for server in [follower, 9] {
+        replica.step(peer(server), PeerMessage::Reach { index: 9999 }).unwrap();
+    }
+    replica.submit([asked]);
+    ensemble.settle();
+    let entries = ensemble.members[&leader].raft.raft.raft_log.all_entries();
+    let commands = entries.iter().flat_map(commands);
+    let reconfigs: Vec<_> = commands.filter(|command| command.op == OpCode::Reconfig).collect();
+    assert_eq!(reconfigs, [proposed]);
 }
 
 #[test]
